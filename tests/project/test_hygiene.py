@@ -1,4 +1,4 @@
-"""What no file of the project may contain: bare lint exceptions, paths of one machine, hosts that only some can reach."""
+"""What no file of the project may contain: bare lint exceptions, paths of one machine, hosts that only some reach."""
 
 from __future__ import annotations
 
