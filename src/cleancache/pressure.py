@@ -23,6 +23,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 from cleancache.backend import Stats
@@ -36,8 +37,8 @@ FLOOR_SHARE = 16  # 1/16 of the memory is left to others, within the two bounds 
 LEAST_FLOOR_BYTES = 16 * MIB
 GREATEST_FLOOR_BYTES = 1024 * MIB
 RISE_SHARE = 8  # of the gap, a step (law M3)
-STALL_PERCENT = 10.0  # some task waited for memory for a tenth of the last ten seconds
-STALL_KEEPS = 3, 4  # of what is used, a step under stall: nine steps to a thirteenth
+STALL_PERCENT = 5.0  # of the last ten seconds some task waited for memory; the same as in TRIGGER
+STALL_KEEPS = 3, 4  # of what is used, a step under stall: two seconds and an event to 3/8
 TIGHT_SHARE = 4  # PSI counts where less than a quarter of the memory is available
 STEP_S = 1.0
 TRIGGER = b"some 100000 2000000\0"  # 0.1 s of stall in 2 s; the NUL and a window of whole 2 s are needed
@@ -136,8 +137,11 @@ class Watch:
         if is_last:
             self.stop()
 
-    def step(self) -> int:
-        """Look once and move the limits; the bytes given back. PSI may wake us often, limits rise once a `STEP_S`."""
+    def step(self, *, is_stalled: bool = False) -> int:
+        """Look once and move the limits; the bytes given back. *is_stalled*: PSI woke us just now.
+
+        PSI may wake us often, but limits rise once a `STEP_S`.
+        """
         now = self._clock()
         may_rise = now - self._rose_at >= STEP_S
         if may_rise:
@@ -151,9 +155,10 @@ class Watch:
             if limit is None or ceiling is None:
                 continue
             used = sum((stats.used_bytes or {}).values())
-            wanted = decide(
-                limit, ceiling, used, self._facts()
-            )  # asked anew: the store before may have given memory back
+            facts = self._facts()  # anew for each store: the one before may have given memory back
+            if is_stalled:  # avg10 lags behind
+                facts = replace(facts, stall_percent=max(facts.stall_percent or 0.0, STALL_PERCENT))
+            wanted = decide(limit, ceiling, used, facts)
             if wanted < limit or (wanted > limit and may_rise):
                 _log.info(
                     "limit of a store %s from %d to %d bytes", "falls" if wanted < limit else "rises", limit, wanted
@@ -203,12 +208,14 @@ class Watch:
             poll.register(psi_fd, select.POLLPRI)
         try:
             while True:
+                is_stalled = False
                 for fd, event in poll.poll(STEP_S * 1000):
                     if fd == wake_fd:
                         return
+                    is_stalled = bool(event & select.POLLPRI)
                     if event & (select.POLLERR | select.POLLNVAL):  # the group went away: once a second must do
                         poll.unregister(fd)
-                self.step()
+                self.step(is_stalled=is_stalled)
         finally:
             with self._lock:
                 self._close(wake_fd, psi_fd)
