@@ -1,0 +1,162 @@
+"""From words on the command line to something that can be read: URL → file system, objects, Reader.
+
+One process, one pool for each stack text, one Reader for each source and its settings; all of them end with the
+command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, fields
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cleancache.backend import Stats
+from cleancache.cli.options import Flags
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+    from cleancache.config import Settings
+    from cleancache.pool import Pool
+    from cleancache.reader import Reader
+
+PREFIX = "cleancache::"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a URL leads: the file system of the source, the name there, and the Reader over it."""
+
+    url: str
+    fs: AbstractFileSystem
+    name: str
+    reader: Reader
+    settings: Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One object to read; `size` is None where the source does not say."""
+
+    place: Place
+    name: str
+    size: int | None
+
+
+class Access(AbstractContextManager["Access"]):
+    """Pools and Readers of one run of the command.
+
+    Threads: made and closed by one; what it hands out may be used by many.
+    """
+
+    def __init__(self, flags: Flags) -> None:
+        self.flags = flags
+        self.pools: dict[tuple[str, ...], Pool] = {}
+        self._readers: dict[tuple[Any, ...], Reader] = {}
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for reader in self._readers.values():
+            reader.close()
+        for pool in self.pools.values():
+            pool.close()
+
+    def source(self, url: str) -> tuple[AbstractFileSystem, str]:
+        """The file system behind *url* and the name there; `cleancache::` in front of it changes nothing."""
+        from fsspec.core import url_to_fs
+
+        try:
+            fs, name = url_to_fs(url.removeprefix(PREFIX), **dict(self.flags.storage))
+        except TypeError as mistake:  # an option that the file system does not know
+            raise click.UsageError(f"{url}: {mistake}") from mistake
+        return fs, name
+
+    def place(self, url: str) -> Place:
+        """Everything needed to read *url* through the cache.
+
+        Raises: SpecError; click.UsageError; what the file system raises when it is made.
+        """
+        from cleancache import config
+        from cleancache.reader import Reader
+        from cleancache.source import source_for
+
+        settings = config.resolve(url.removeprefix(PREFIX), **self.flags.settings())
+        fs, name = self.source(url)
+        given = (str(id(fs)), repr(settings))
+        if given not in self._readers:
+            self._readers[given] = Reader(
+                source_for(fs, lease=settings.lease),
+                self.pool(settings),
+                page_size=settings.page_size,
+                max_stale=settings.max_stale,
+                immutable=settings.immutable,
+            )
+        return Place(url, fs, name, self._readers[given], settings)
+
+    def pool(self, settings: Settings) -> Pool:
+        """The pool of these settings; equal ones share it."""
+        import cleancache
+
+        given = (str(settings.stack), str(settings.pool), str(settings.limit))
+        if given not in self.pools:
+            self.pools[given] = cleancache.connect(settings.stack, pool=settings.pool, limit=settings.limit)
+        return self.pools[given]
+
+    def items(self, url: str) -> Iterator[Item]:
+        """The objects that *url* means: one, those of a pattern, or all below a directory.
+
+        HTTP lists nothing reliable and `?` begins a query there, so only `*` and a trailing slash mean more than one
+        object.
+        """
+        place = self.place(url)
+        is_http = any(str(word).startswith("http") for word in (place.fs.protocol, *_words(place.fs.protocol)))
+        if any(mark in place.name for mark in ("*" if is_http else "*?[")):
+            found = place.fs.glob(place.name, detail=True)
+        elif is_http and not place.name.endswith("/"):
+            found = {place.name: place.fs.info(place.name)}
+        else:
+            info = place.fs.info(place.name)
+            found = place.fs.find(place.name, detail=True) if info["type"] == "directory" else {place.name: info}
+        for name, details in sorted(found.items()):
+            if details.get("type") != "directory":
+                yield Item(place, name, details.get("size"))
+
+    def stats(self) -> Stats:
+        """What all pools and Readers of this run counted, added up; what nobody knows stays None."""
+        return add(*(each.stats() for each in (*self.pools.values(), *self._readers.values())))
+
+
+def _words(protocol: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (protocol,) if isinstance(protocol, str) else tuple(protocol)
+
+
+def add(*snapshots: Stats) -> Stats:
+    """The sum of snapshots of different parts; a field that no part knows stays as it is.
+
+    >>> add(Stats(gets=1, misses={"absent": 1}), Stats(misses={"absent": 1, "down": 2})).misses
+    {'absent': 2, 'down': 2}
+    """
+    total: dict[str, Any] = {}
+    for each in snapshots:
+        for field in fields(Stats):
+            value, so_far = getattr(each, field.name), total.get(field.name)
+            if value is None:
+                continue
+            if so_far is None:
+                total[field.name] = dict(value) if hasattr(value, "items") else value
+            elif hasattr(value, "items"):
+                for label, number in value.items():
+                    before = so_far.get(label)
+                    so_far[label] = number if before is None else _plus(before, number)
+            else:
+                total[field.name] = so_far + value
+    return Stats(**total)
+
+
+def _plus(one: Any, other: Any) -> Any:
+    return tuple(a + b for a, b in zip(one, other, strict=True)) if isinstance(one, tuple) else one + other
