@@ -17,8 +17,8 @@ import pytest
 from tests.project.tree import SRC, name
 
 ROWS = (
-    "errors handle spec ledger policy codec",  # 0 names: no clock, no lock, no I/O
-    "backend memory",  # 1 the contract; what the kernel says about memory
+    "errors handle spec ledger policy codec debts",  # 0 names: no clock, no lock, no I/O
+    "backend tally metrics memory",  # 1 the contract, how it is counted and shown; what the kernel says about memory
     "store guard pressure",  # 2 engines: know the contract, not one another
     "backends",  # 3 places
     "config registry pool",  # 4 binding: never imports backends
