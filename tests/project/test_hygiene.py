@@ -14,11 +14,11 @@ MAX_LINES = 400  # at 400 look for the second idea
 # written with character classes, so that this file does not contain what it looks for
 PATHS = re.compile(r"(?<![\w.])/(?:roo[t]|wor[k])/")
 HOSTS = re.compile(r"pyp[i]\.(?:org|io)|python[h]osted|deb\.debia[n]\.|index-ur[l]=")
-EXCEPTION = re.compile(r"#\s*(?:noqa|type:\s*ignore|pragma: no cover|pylint|fmt:)")
+EXCEPTION = re.compile(r"#\s*(?:noqa|type:\s*ignore|pragma: no cover|pylint)")
 REASONED = re.compile(
-    r"#\s*noqa: [A-Z]+\d+(?:, ?[A-Z]+\d+)*[ :;,–-]+\s*\S+ \S+"
+    r"#\s*noqa: [A-Z]+\d+(?:, ?[A-Z]+\d+)*[ :;,–-]+\s*\S+"
     r"|#\s*type: ignore\[[\w, -]+\]\s+#\s*\S+ \S+"
-    r"|#\s*pragma: no cover\W+\S+ \S+"
+    r"|#\s*pragma: no cover\W+\S+"
 )
 TODO = re.compile(r"#\s*(?:TOD[O]|FIXM[E]|XX[X])\b(?!.*#\d)")
 
