@@ -1,8 +1,9 @@
 """The contract that every tier keeps: three verbs, a snapshot, an end.
 
-A handle names bytes, for ever. `put` may refuse, `get` may miss, `flush` may not fail to hold: after it returned, nothing that was
-put before is given again. No verb raises and none outlasts its deadline; a refusal and a miss are values, each counted with its
-reason. The laws are in `docs/laws.md`, the suite that proves them for any back end is `cleancache.testing`.
+A handle names bytes, for ever. `put` may refuse, `get` may miss, `flush` may not fail to hold: after it returned,
+nothing that was put before is given again. No verb raises and none outlasts its deadline; a refusal and a miss are
+values, each counted with its reason. The laws are in `docs/laws.md`, the suite that proves them for any back end is
+`cleancache.testing`.
 
 Everything is a `Backend`: the store, a slot, a pool, a guard, a fake. Wish W1.
 """
@@ -19,6 +20,8 @@ from cleancache.handle import Handle, Scope
 Buffer: TypeAlias = "bytes | bytearray | memoryview"
 
 MAX_PAGE_BYTES = 1 << 20  # no tier takes a greater page (design: page sizes of 4 KiB to 1 MiB)
+
+READER_BYTES = 1 << 20  # what the Readers of a process may keep raw beside the tiers; each `zcache` is charged for it
 
 MISSES = ("absent", "empty", "denied", "owed", "late", "down", "corrupt", "malformed")
 REFUSALS = ("size", "full", "quota", "frozen", "once", "empty", "denied", "owed", "late", "down", "malformed")
@@ -42,7 +45,8 @@ class Backend(Protocol):
         ...
 
     def flush(self, scope: Scope) -> bool:
-        """Forget everything in *scope*: a get that starts after the return never gives it. False: a tier could not be told."""
+        """Forget everything in *scope*: a get that starts after the return never gives it. False: a tier could not be
+        told."""
         ...
 
     def stats(self) -> Stats:
@@ -62,8 +66,8 @@ def _metric(text: str, label: str | None = None, kind: str = "counter") -> dict[
 class Stats:
     """A snapshot of what was counted; the fields are the metric names without `cleancache_` and `_total`.
 
-    A labelled family is a mapping from label to number. None (or an absent label) means that this tier cannot know; it never
-    means 0. The sum rules that hold when no call is under way are R1–R8 of `docs/accounting.md`.
+    A labelled family is a mapping from label to number. None (or an absent label) means that this tier cannot know;
+    it never means 0. The sum rules that hold when no call is under way are R1–R8 of `docs/accounting.md`.
     """
 
     gets: int = field(default=0, metadata=_metric("gets begun"))

@@ -1,0 +1,463 @@
+"""The owner of page memory: one limit, one eviction order, one account, whatever pool or client the pages belong to.
+
+Only the files of this package hold page bytes. `Store` keeps the verbs and their counters, `core` the index and the
+books, `arena` the memory, `reclaim` the making of room. A handle names bytes, for ever; the Store gives back the last
+accepted, unflushed bytes of a handle, verified against header and checksum, or misses. Wishes W5, W6, W9.
+
+Locks: one, `Core.lock`, held for index and books, for the copy of a put, never for a hit's copy nor across a
+compression. A hit looks the record up under the lock, copies outside of it, and checks what it copied; if the check
+fails it looks again under the lock, where nothing moves: only then is a record called corrupt. It is a re-entrant
+lock, since the garbage collector may run a finaliser that reads through the cache while this thread holds it: verbs
+that arrive so refuse and miss (`late`), and a flush is carried out before the lock is let go (T3, X32).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import weakref
+from collections.abc import Callable
+from typing import Final
+
+from cleancache import codec as codecs
+from cleancache.backend import Buffer, Stats
+from cleancache.codec import HEADER, HEADER_BYTES, RAW, TOUCH_AT
+from cleancache.handle import Handle, Scope, is_valid, scope_is_valid
+from cleancache.policy import Queue
+from cleancache.store import reclaim
+from cleancache.store.core import HOLDER_COST, Core, Evicted, Spill
+
+__all__ = ["Evicted", "Spill", "Store"]
+
+_SLICE: Final = 2048  # pages flushed under one hold of the lock
+_stores: weakref.WeakSet[Store] = weakref.WeakSet()
+
+
+class Store:
+    """A `Backend` that keeps pages in at most *limit_bytes* of this process's memory, everything it needs included.
+
+    Laws: all of `docs/laws.md` that say `store`. Units and shapes: pages of 1 byte to `max_page_bytes`. Threads: any.
+    Cost: a raw hit is one copy and one checksum, a put the same and a keyed hash (bench/store.py, G1, G2).
+
+    *background*: a thread makes room ahead of the puts and no put waits for a codec; without it, each put makes its
+    own room. *reader_bytes*: charged for what the Readers of this process keep raw. *spill*: is offered each page
+    that is evicted, under the lock; it may only queue it. *exclusive*: a hit takes the page.
+
+    >>> store = Store(1 << 20)
+    >>> handle = Handle(bytes(16), bytes(24), 0)
+    >>> store.put(handle, b"clean"), store.get(handle)
+    (True, b'clean')
+    >>> store.flush(Scope(handle.pool)), store.get(handle)
+    (True, None)
+    """
+
+    def __init__(
+        self,
+        limit_bytes: int,
+        *,
+        codec: str = "lz4",
+        exclusive: bool = False,
+        background: bool = False,
+        reader_bytes: int = 0,
+        spill: Spill | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        segment_bytes: int | None = None,
+    ) -> None:
+        self._codec = codecs.load(codec)
+        self._core = Core(limit_bytes, reader_bytes=reader_bytes, spill=spill, segment_bytes=segment_bytes, clock=clock)
+        self.max_page_bytes = self._core.max_page_bytes
+        self._is_exclusive = exclusive
+        self._is_background = background
+        self._is_frozen = False
+        self._is_closed = False
+        self._inside = False  # this thread is in the middle of a change (it holds the lock)
+        self._owed: list[Scope] = []  # flushes that arrived so
+        self._reclaimer: reclaim.Reclaimer | None = None
+        _stores.add(self)
+
+    # --- verbs ------------------------------------------------------------------------------------
+
+    def get(self, handle: Handle) -> bytes | None:
+        """The page of *handle*, or None. See `Backend.get`."""
+        core = self._core
+        with core.lock:
+            core.gets += 1
+            try:
+                pool, obj, page = handle
+                at = core.index[pool][obj][page]
+                view = core.view
+                touches = view[at + TOUCH_AT]
+                if touches < codecs.MAX_TOUCHES:
+                    view[at + TOUCH_AT] = touches + 1
+                core.hits += 1
+            except (KeyError, TypeError, ValueError, IndexError):
+                return self._miss("down" if self._is_closed else "absent" if is_valid(handle) else "malformed")
+            if self._is_exclusive or self._inside:
+                return self._take(handle, at)
+        found = core.read(at, pool + obj, page)
+        return found if found is not None else self._look_again(handle)
+
+    def _miss(self, reason: str) -> bytes | None:
+        self._core.misses[reason] = self._core.misses.get(reason, 0) + 1
+        return None
+
+    def _look_again(self, handle: Handle) -> bytes | None:
+        """A hit that did not verify: moved, gone or damaged. Under the lock nothing moves, so this answer stands."""
+        core = self._core
+        with core.lock:
+            at = core.find(handle)
+            found = None if at is None else core.read(at, handle[0] + handle[1], handle[2])
+            if found is not None:
+                return found
+            core.hits -= 1
+            if at is None:
+                return self._miss("down" if self._is_closed else "absent")
+            core.forget(handle, at, "corrupt")
+            return self._miss("corrupt")
+
+    def _take(self, handle: Handle, at: int) -> bytes | None:
+        """An exclusive hit moves the page out (law V8); a verb inside a change of this very thread misses. Under the
+        lock."""
+        core = self._core
+        if self._inside:
+            core.hits -= 1
+            return self._miss("late")
+        found = core.read(at, handle[0] + handle[1], handle[2])
+        self._inside = True
+        try:
+            core.forget(handle, at, "taken" if found is not None else "corrupt")
+        finally:
+            self._leave()
+        if found is None:
+            core.hits -= 1
+            return self._miss("corrupt")
+        return found
+
+    def put(self, handle: Handle, data: Buffer) -> bool:
+        """Keep a copy of *data* under *handle*, or refuse and drop an older copy. See `Backend.put`.
+
+        Refuses, counted by reason: 0 bytes or more than `max_page_bytes` (`size`) · no room yet (`full`) · owner at
+        its cap (`quota`) · `frozen` · after close (`down`) · out of range (`malformed`).
+        """
+        core = self._core
+        if not is_valid(handle):
+            with core.lock:
+                core.puts += 1
+                return self._refuse(handle, "malformed")
+        handle = Handle(*handle)
+        if not isinstance(data, bytes):
+            data = memoryview(data).cast("B")
+        size = len(data)
+        if not 0 < size <= self.max_page_bytes:
+            return self._put_nothing(handle, "size")
+        tag = core.tag_of(data, handle.pool)
+        meta = codecs.meta_word(RAW, size, size)
+        header = HEADER.pack(codecs.checksum(data, meta), meta, core.stamp, handle.pool + handle.object, handle.page, 0)
+        with core.lock:
+            core.puts += 1
+            done = self._place(handle, data, header, tag)
+            if done is not None:
+                return done
+        return self._place_with_help(handle, data, header, tag)
+
+    def _put_nothing(self, handle: Handle, reason: str) -> bool:
+        with self._core.lock:
+            self._core.puts += 1
+            return self._refuse(handle, reason)
+
+    def _place_with_help(self, handle: Handle, data: Buffer, header: bytes, tag: int) -> bool:
+        """There was no room: make some, here or by the thread, or refuse."""
+        core = self._core
+        if self._wake():
+            with core.lock:
+                return self._refuse(handle, "full")
+        for _ in range(4 + 2 * core.room_segments()):
+            if not reclaim.step(core, self._codec):
+                break
+            with core.lock:
+                done = self._place(handle, data, header, tag)
+                if done is not None:
+                    return done
+        with core.lock:
+            return self._refuse(handle, "full")
+
+    def _place(self, handle: Handle, data: Buffer, header: bytes, tag: int) -> bool | None:
+        """Put under the lock: True, False, or None when room must be made first."""
+        core = self._core
+        if self._inside or self._is_closed or self._is_frozen:
+            return self._refuse(handle, "late" if self._inside else "down" if self._is_closed else "frozen")
+        self._inside = True
+        try:
+            owner, _, domain = core.owner_of(handle.pool)
+            old = core.find(handle)
+            twin = core.twin(tag, data, domain)
+            cost = core.entry_cost(handle)
+            need = cost + (HOLDER_COST if twin is not None else HEADER_BYTES + len(data))
+            if not core.ledger.fits(owner, need):
+                if not reclaim.evict_own(core, owner, need):
+                    return self._refuse_here(handle, "quota")
+                old, twin = core.find(handle), core.twin(tag, data, domain)  # either may have been evicted
+                cost = core.entry_cost(handle)
+            if core.used + cost + 2 * HOLDER_COST > core.limit - (0 if core.spares else core.segment_bytes):
+                return None
+            if twin is not None and twin == old:
+                core.replaced += 1
+                return True
+            if twin is not None:
+                core.share(handle, twin, owner)
+                at: int | None = twin
+            else:
+                at = core.append(Queue.RAW, header, data, len(data), tag, owner, keep=1)
+                if at is None:
+                    return None
+                core.remember(tag, at)
+                if core.ghost.take(hash(handle)):
+                    core.view[at + TOUCH_AT] = 1
+            assert at is not None
+            core.enter(handle, at, owner)
+            core.logical += len(data)
+            if old is None:
+                core.stored += 1
+                core.resident += 1
+            else:
+                core.replaced += 1
+                segment, place, _ = core.locate(old)
+                core.logical -= segment.raws[place]
+                core.unhold(handle, old, owner)
+        finally:
+            self._leave()
+        if self._is_background and core.obtainable() < 3:
+            self._wake()
+        return True
+
+    def _refuse(self, handle: Handle, reason: str) -> bool:
+        """Count a refusal and drop an older copy (law V2). Under the lock."""
+        if self._inside:
+            if reason != "malformed":
+                self._owed.append(Scope(*handle))
+            self._core.refused[reason] = self._core.refused.get(reason, 0) + 1
+            return False
+        self._inside = True
+        try:
+            return self._refuse_here(handle, reason)
+        finally:
+            self._leave()
+
+    def _refuse_here(self, handle: Handle, reason: str) -> bool:
+        core = self._core
+        core.refused[reason] = core.refused.get(reason, 0) + 1
+        if reason != "malformed":
+            at = core.find(handle)
+            if at is not None:
+                core.forget(handle, at, "dropped")
+        return False
+
+    def flush(self, scope: Scope) -> bool:
+        """Forget everything in *scope*. Always True: nobody else holds these pages. Cost: the pages in the scope."""
+        core = self._core
+        with core.lock:
+            kind = scope.kind
+            core.flushes[kind] = core.flushes.get(kind, 0) + 1
+            if not scope_is_valid(scope):
+                return True
+            if self._inside:
+                self._owed.append(scope)
+                return True
+            if self._count(scope) <= _SLICE:
+                self._inside = True
+                try:
+                    for handle, at in self._pages(scope):
+                        core.forget(handle, at, "flushed")
+                finally:
+                    self._leave()
+                return True
+        self._flush_in_slices(scope)
+        return True
+
+    def _count(self, scope: Scope) -> int:
+        objects = self._core.index.get(scope.pool, {})
+        if scope.object is None:
+            return sum(map(len, objects.values()))
+        return 1 if scope.page is not None else len(objects.get(scope.object, ()))
+
+    def _pages(self, scope: Scope) -> list[tuple[Handle, int]]:
+        objects = self._core.index.get(scope.pool, {})
+        if scope.page is not None and scope.object is not None:
+            at = objects.get(scope.object, {}).get(scope.page)
+            return [] if at is None else [(Handle(scope.pool, scope.object, scope.page), at)]
+        names = objects if scope.object is None else [scope.object]
+        return [(Handle(scope.pool, obj, page), at) for obj in names for page, at in objects.get(obj, {}).items()]
+
+    def _flush_in_slices(self, scope: Scope) -> None:
+        """A large scope: what was there when the flush began goes in slices, so that nobody waits longer than for
+        one."""
+        core = self._core
+        with (
+            core.reclaim_lock
+        ):  # no record moves meanwhile, so the offsets noted here stay true until they are forgotten
+            with core.lock:
+                pages = self._pages(scope)
+            for start in range(0, len(pages), _SLICE):
+                with core.lock:
+                    self._inside = True
+                    try:
+                        for handle, at in pages[start : start + _SLICE]:
+                            if core.find(handle) == at:
+                                core.forget(handle, at, "flushed")
+                    finally:
+                        self._leave()
+
+    def _leave(self) -> None:
+        """End of a change: carry out the flushes that a finaliser asked for in the middle of it."""
+        while self._owed:
+            for handle, at in self._pages(self._owed.pop()):
+                self._core.forget(handle, at, "flushed")
+        self._inside = False
+
+    # --- limits -----------------------------------------------------------------------------------
+
+    def enroll(
+        self, pool: bytes, owner: str, *, weight: float | None = None, cap_bytes: int | None = None, domain: str = ""
+    ) -> None:
+        """Say who pays for *pool*, before its first put: *weight* for a soft share, *cap_bytes* for a hard cap.
+
+        Pools of one *domain* trust one another: their equal contents are stored once. The default domain is this
+        process.
+        """
+        core = self._core
+        with core.lock:
+            core.ledger.enroll(owner, weight=weight, cap_bytes=cap_bytes)
+            seed = core.secret ^ (hash(domain) & (1 << 64) - 1) if domain else core.secret
+            core.owners[pool] = (owner, seed, domain)
+
+    def set_limit(self, limit_bytes: int) -> int:
+        """Enforce *limit_bytes* (at most the ceiling) from now on; returns the bytes given back to the host."""
+        core = self._core
+        with core.lock:
+            core.limit = max(0, min(limit_bytes, core.ceiling))
+        return reclaim.shrink(core)
+
+    @property
+    def limit_bytes(self) -> int:
+        """The limit enforced now."""
+        return self._core.limit
+
+    def freeze(self) -> None:
+        """Refuse puts from now on; gets and flushes go on (law M12)."""
+        with self._core.lock:
+            self._is_frozen = True
+
+    def thaw(self) -> None:
+        """Take puts again."""
+        with self._core.lock:
+            self._is_frozen = False
+
+    def settle(self) -> None:
+        """Do now what the background thread would do: keep its reserve of empty segments."""
+        core = self._core
+        reclaimer = self._reclaimer or reclaim.Reclaimer(core, self._codec)
+        while reclaimer.is_due(core) and reclaim.step(core, self._codec):
+            pass
+
+    def _wake(self) -> bool:
+        """Let the thread make room; False if there is none."""
+        if not self._is_background:
+            return False
+        if self._reclaimer is None:
+            self._reclaimer = reclaim.Reclaimer(self._core, self._codec)
+        if not self._reclaimer.start():
+            return False
+        self._reclaimer.wake()
+        return True
+
+    # --- life -------------------------------------------------------------------------------------
+
+    def stats(self) -> Stats:
+        """A consistent snapshot. Cost: one hold of the lock."""
+        core = self._core
+        with core.lock:
+            used = {
+                "pages": core.pages_bytes,
+                "index": core.index_bytes,
+                "dead": core.dead_bytes,
+                "reader": core.reader_bytes,
+            }
+            return Stats(
+                gets=core.gets,
+                puts=core.puts,
+                hits=core.hits,
+                misses=dict(core.misses),
+                stored=core.stored,
+                replaced=core.replaced,
+                refused=dict(core.refused),
+                flushes=dict(core.flushes),
+                left=dict(core.left),
+                resident_pages=core.resident,
+                used_bytes=used,
+                limit_bytes=core.limit,
+                ceiling_bytes=core.ceiling,
+                charged_bytes=core.ledger.charges(),
+                logical_bytes=core.logical,
+                unique_bytes=core.unique,
+                evicted_age_seconds=core.evicted_age,
+            )
+
+    def close(self) -> None:
+        """Drop all pages and give the memory back. Idempotent."""
+        if self._reclaimer is not None:
+            self._reclaimer.stop()
+        core = self._core
+        with core.reclaim_lock, core.lock:
+            if self._is_closed:
+                return
+            self._is_closed = True
+            self._lose_everything()
+
+    def _lose_everything(self) -> None:
+        core = self._core
+        if core.resident:
+            core.left["lost"] = core.left.get("lost", 0) + core.resident
+        arena, locks = core.arena, (core.lock, core.reclaim_lock)
+        core.reset()
+        core.lock, core.reclaim_lock = locks
+        if arena is not None:
+            arena.drop()
+
+    def drop_after_fork(self) -> None:
+        """In a child: start empty, with new locks, no thread and nothing counted. The parent's mapping is not there
+        (T1, T2)."""
+        arena = self._core.arena
+        self._core.reset()
+        if arena is not None:
+            arena.drop()
+        self._core.zero_counters()
+        self._reclaimer = None
+        self._inside = False
+        self._owed = []
+
+
+_held: list[Store] = []
+
+
+def _before_fork() -> None:
+    """No Store is in the middle of a change while the process forks."""
+    _held[:] = sorted(_stores, key=id)
+    for store in _held:
+        store._core.reclaim_lock.acquire()
+        store._core.lock.acquire()
+
+
+def _after_in_parent() -> None:
+    for store in reversed(_held):
+        store._core.lock.release()
+        store._core.reclaim_lock.release()
+    _held.clear()
+
+
+def _after_in_child() -> None:
+    for store in _held:
+        store.drop_after_fork()
+    _held.clear()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_in_parent, after_in_child=_after_in_child)
