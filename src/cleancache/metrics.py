@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from cleancache import __version__
@@ -73,7 +74,8 @@ def text(tiers: Mapping[str, Stats]) -> str:
 
     registry = CollectorRegistry()
     registry.register(Collector(lambda: tiers))
-    return generate_latest(registry).decode()
+    written: bytes = generate_latest(registry)
+    return written.decode()
 
 
 def _fill(family: Any, tier: str, value: Any, *, is_histogram: bool) -> None:
@@ -99,7 +101,7 @@ def _buckets(counts: tuple[int, ...]) -> list[tuple[str, float]]:
     return found
 
 
-def _library() -> Any:
+def _library() -> ModuleType:
     try:
         from prometheus_client import metrics_core
     except ImportError as missing:

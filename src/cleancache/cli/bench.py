@@ -73,7 +73,9 @@ def bench(say: Say, url: str, size: str, reads: int, seed: int, as_json: bool, f
             return reader.stats().source_reads
 
         (pool,) = access.pools.values()
-        rows, wrong, truth = [], 0, {}
+        rows: list[Row] = []
+        truth: dict[str, bytes] = {}
+        wrong = 0
         for way, read in (("without", plainly), ("cold", cached), ("warm", cached)):
             if way == "cold":
                 pool.flush(Scope(pool.id))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 from cleancache.cli.access import Access
 from cleancache.cli.say import hide, sentence
 from cleancache.errors import SpecError
-from cleancache.spec import Share, parse_limit, parse_stack, size_text
+from cleancache.spec import Share, parse_limit, parse_stack, printable_text, size_text
 
 if TYPE_CHECKING:
     from cleancache.config import Settings
@@ -49,9 +49,9 @@ def findings(access: Access, url: str | None) -> Iterator[Finding]:
     except SpecError as mistake:
         yield Finding("configuration", "bad", str(mistake), "cleancache config show --origin names the place")
         return
-    yield Finding("configuration", "ok", f"stack {settings.stack}, page size {size_text(settings.page_size)}")
+    yield Finding("configuration", "ok", f"stack {printable_text(tiers)}, page size {size_text(settings.page_size)}")
     yield from back_ends([tier.kind for tier in tiers])
-    yield from sizes([(tier.text, tier.target) for tier in tiers])
+    yield from sizes([(tier.printable, tier.target) for tier in tiers])
     yield from memory(access, settings)
     if url is not None:
         yield from source(access, url)

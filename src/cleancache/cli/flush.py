@@ -22,13 +22,16 @@ IN_PROCESS = frozenset({"zcache"})  # kinds whose pages nobody outside the proce
 def flush(say: Say, target: str, flags: Flags) -> None:
     """Forget one object, or all of a shared pool, in every tier of the stack that other processes share."""
     from cleancache import config
-    from cleancache.spec import parse_stack
+    from cleancache.spec import parse_stack, printable_text
 
     is_pool = _is_uuid(target)
     settings = config.resolve(None if is_pool else target, **flags.settings())
-    kinds = [tier.kind for tier in parse_stack(settings.stack)]
+    stack = parse_stack(settings.stack)
+    kinds = [tier.kind for tier in stack]
     if not kinds or IN_PROCESS.issuperset(kinds):
-        tiers = f"the stack '{settings.stack}' has no tier that processes share" if kinds else "the stack is 'none'"
+        tiers = (
+            f"the stack '{printable_text(stack)}' has no tier that processes share" if kinds else "the stack is 'none'"
+        )
         raise click.ClickException(
             f"nothing to flush: {tiers}; the pages of a zcache end with the process that reads, "
             "and there a changed file is another object at the next open"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from cleancache.cli.say import Say, colour
+from cleancache.spec import did_you_mean
 
 Command = TypeVar("Command", bound=Callable[..., object])
 OURS = ("stack", "limit", "pool", "page_size", "max_stale", "immutable", "readahead", "lease")
@@ -24,8 +24,8 @@ class Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """As click; the sentence is ours."""
         if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
-            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
-            known = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(self.list_commands(ctx))}"
+            near = did_you_mean(args[0], self.list_commands(ctx))
+            known = f"did you mean '{near}'?" if near else f"known: {', '.join(self.list_commands(ctx))}"
             raise click.UsageError(f"no command '{args[0]}'; {known}", ctx)
         return super().resolve_command(ctx, args)
 

@@ -94,7 +94,7 @@ def warm(say: Say, urls: tuple[str, ...], dry_run: bool, force: bool, as_json: b
         if not dry_run:
             began = time.monotonic()
             with Progress(say, size) as progress:
-                each(STREAMS, items, lambda item: [progress.add(len(piece)) for piece in pieces(item)])
+                each(STREAMS, items, lambda item: _read(item, progress))
             seconds = time.monotonic() - began
             report |= outcome(access, progress.done, seconds)
             rate = size_text(int(progress.done / max(seconds, 1e-6)))
@@ -109,6 +109,11 @@ def warm(say: Say, urls: tuple[str, ...], dry_run: bool, force: bool, as_json: b
             say.json(report)
         elif dry_run:
             say.out(said)
+
+
+def _read(item: Item, progress: Progress) -> None:
+    for piece in pieces(item):
+        progress.add(len(piece))
 
 
 def outcome(access: Access, done: int, seconds: float) -> dict[str, Any]:

@@ -1,0 +1,31 @@
+"""The command as a user runs it: a process of its own, with an environment of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+COMMAND = (sys.executable, "-c", "import sys; from cleancache.cli import main; sys.exit(main())")
+TIMEOUT_S = 60
+
+
+def environment(home: Path, **more: str) -> dict[str, str]:
+    """No setting of the machine, only those in *more*."""
+    kept = {
+        name: value for name, value in os.environ.items() if name in ("PATH", "PYTHONPATH", "COVERAGE_PROCESS_START")
+    }
+    return {**kept, "HOME": str(home), "XDG_CONFIG_HOME": str(home), "LANG": "C.UTF-8", **more}
+
+
+def run(*arguments: str, home: Path, stdin: bytes = b"", **more: str) -> subprocess.CompletedProcess[bytes]:
+    """One run of `cleancache`, ended, with both streams."""
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        env=environment(home, **more),
+        input=stdin,
+        capture_output=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
