@@ -1,0 +1,458 @@
+"""The Reader: byte ranges of names in, right bytes out, from the cache where the version allows it.
+ It asks the version at every open (F5), keeps one version an open file (F4), starts over when the object changed and
+nothing was handed out yet, says `ESTALE` when something was, and lets the source's own errors through unchanged (F11,
+X33). The pages are the business of `gather`, the names of `names`; all front ends are thin over this.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import time
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from cleancache.backend import MAX_PAGE_BYTES, Buffer, Stats
+from cleancache.errors import Changed, SpecError
+from cleancache.handle import Scope, object_digest
+from cleancache.reader.counts import Counts
+from cleancache.reader.gather import FILL_DEADLINE_S, REQUEST_BYTES, Gather
+from cleancache.reader.names import Names
+from cleancache.reader.opened import Opened
+from cleancache.reader.raw import raw_pages
+from cleancache.source import NONE, STRONG, Source, Version
+from cleancache.source.base import cut, token
+
+if TYPE_CHECKING:
+    from cleancache.pool import Pool
+
+PAGE_SIZE = 65536  # performance lesson 10
+MIN_PAGE_SIZE = 4096
+READAHEAD = 4 << 20
+TRIES = 5  # versions a read goes through before it says that the object does not hold still
+
+
+class Reader:
+    """Reads a source through a pool.
+
+    *max_stale* (seconds) allows versions asked for so long ago; *immutable* says that the source never changes under
+    a name; *audit_every* N re-reads one of N hits from the source and compares. Threads: any, but never the event
+    loop of the source. Raises: SpecError for a page size that cannot be; later only errors of the source, and ESTALE.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        pool: Pool,
+        *,
+        page_size: int = PAGE_SIZE,
+        readahead: int = READAHEAD,
+        max_stale: float = 0.0,
+        immutable: bool = False,
+        audit_every: int = 0,
+        fill_deadline_s: float = FILL_DEADLINE_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if not MIN_PAGE_SIZE <= page_size <= MAX_PAGE_BYTES or page_size & (page_size - 1):
+            raise SpecError(f"page_size is a power of two from 4 KiB to 1 MiB; got {page_size}")
+        self.source = source
+        self.pool = pool
+        self.page_size = page_size
+        self._shift = page_size.bit_length() - 1
+        self._max_stale = max_stale
+        self._is_immutable = immutable
+        self._clock = clock
+        self._is_audited = audit_every > 0
+        self._names = Names()
+        self._counts = Counts()
+        self._gather = Gather(
+            source,
+            pool,
+            self._names,
+            self._counts,
+            page_size=page_size,
+            readahead=readahead,
+            is_immutable=immutable,
+            audit_every=audit_every,
+            fill_deadline_s=fill_deadline_s,
+            clock=clock,
+        )
+        _readers.add(self)
+
+    # -- opening -------------------------------------------------------------------------------------------------------
+
+    def open(self, name: str) -> Opened:
+        """Fix the version of *name* that reads of the result will have.
+
+        Raises: the source's own error, if the version cannot be asked; a hit needs a current version (X33, X37).
+        """
+        known = self._names.recall(name)
+        if known is not None and (self._is_immutable or self._clock() - known.asked < self._max_stale):
+            return self._opened(name, known.version)
+        asked = self._clock()
+        version = self._gather.version(name)
+        return self._opened(name, version, asked)
+
+    def _opened(self, name: str, version: Version, asked: float | None = None) -> Opened:
+        why = self._objection(version)
+        is_cached = not why
+        if is_cached:
+            text = version.token or token("size", version.size)
+            obj = object_digest(
+                self.source.identity, version.place if version.place is not None else name, text, self.page_size
+            )
+        else:
+            obj = bytes(24)
+            self._counts.more("unversioned")
+        if asked is not None:
+            surplus = self._names.remember(name, version, asked, obj if is_cached else None)
+            if surplus is not None:
+                self.pool.flush(Scope(self.pool.id, surplus))
+        return Opened(name, version, obj, is_cached=is_cached, why=why or version.why)
+
+    def _objection(self, version: Version) -> str:
+        """Why this version is not cached; empty if it is."""
+        if self._gather.is_distrusted:
+            return "an audit found other bytes under the same version of this source"
+        if version.is_barred:
+            return version.why
+        if version.size is None:
+            return version.why or "the source does not tell the size"
+        if version.is_private and self.pool.is_shared:
+            return "the server calls it private, and the pool is shared"
+        if version.strength == STRONG or self._is_immutable or (version.strength != NONE and self._max_stale > 0):
+            return ""
+        return version.why or "no version that can be trusted"
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    def read(self, opened: Opened, offset: int, size: int) -> bytes:
+        """The bytes [*offset*, *offset* + *size*) of the open file, short only at its end.
+
+        Raises: OSError(ESTALE) when this version can no longer be read; the source's own errors.
+        Cost: a slice, when the page was read just now.
+        """
+        version_size = opened.version.size
+        if version_size is not None:
+            size = min(size, version_size - offset)
+        if size <= 0:
+            return b""
+        try:
+            if not opened.is_cached:
+                return self._direct(opened, offset, size)
+            page = offset >> self._shift
+            if (offset + size - 1) >> self._shift == page:
+                return self._read_small(opened, page, offset, size)
+            buffer = io.BytesIO(bytes(size))  # one result buffer (performance lesson 2)
+            with buffer.getbuffer() as view:
+                self._fill(opened, offset, view)
+            return buffer.getvalue()
+        except Changed:
+            raise self._stale(opened) from None
+
+    def readinto(self, opened: Opened, offset: int, into: memoryview) -> int:
+        """As `read`, into *into*; the number of bytes."""
+        view = into.cast("B") if into.format != "B" or into.ndim != 1 else into
+        if not opened.is_cached:
+            data = self.read(opened, offset, len(view))
+            view[: len(data)] = data
+            return len(data)
+        size = max(0, min(len(view), opened.known_size - offset))
+        if size:
+            try:
+                self._fill(opened, offset, view[:size])
+            except Changed:
+                raise self._stale(opened) from None
+        return size
+
+    def read_ranges(self, opened: Opened, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        """The bytes of each (start, stop), 0 ≤ start; pages that several need are fetched once, neighbours in one
+        request."""
+        try:
+            return self._ranges(opened, ranges)
+        except Changed:
+            raise self._stale(opened) from None
+
+    def fetch(self, name: str, start: int | None = None, end: int | None = None) -> bytes:
+        """*name*[*start*:*end*] by Python's slice rules, of one version, in as few requests as can be.
+
+        Raises: the source's own errors; OSError(ESTALE) if the object changes faster than it can be read.
+        """
+        for _ in range(TRIES):
+            try:
+                return self._fetch(name, start, end)
+            except Changed:
+                self._counts.more("changed")
+                self._names.distrust(name)
+        raise OSError(errno.ESTALE, "the object changed again and again while it was read", name)
+
+    def fetch_ranges(self, name: str, ranges: Sequence[tuple[int | None, int | None]]) -> list[bytes]:
+        """As `fetch`, for several slices of one version."""
+        for _ in range(TRIES):
+            try:
+                opened = self.open(name)
+                if opened.size is None:
+                    whole = self._whole(opened)
+                    return [whole[slice(*bounds)] for bounds in ranges]
+                return self._ranges(opened, [_clip(opened.size, *bounds) for bounds in ranges])
+            except Changed:
+                self._counts.more("changed")
+                self._names.distrust(name)
+        raise OSError(errno.ESTALE, "the object changed again and again while it was read", name)
+
+    def warm(self, name: str, tell: Callable[[int], object] | None = None) -> int:
+        """Bring every page of *name* into the pool; *tell* hears how many bytes each step covered. The bytes covered
+        in all."""
+        opened = self.open(name)
+        if not opened.is_cached:
+            return 0
+        step = REQUEST_BYTES >> self._shift or 1
+        pages = -(-opened.known_size // self.page_size)
+        for page in range(0, pages, step):
+            stop = min(page + step, pages)
+            try:
+                self._gather.collect(opened, range(page, stop), lambda _page, _data: 0)
+            except Changed:
+                raise self._stale(opened) from None
+            if tell is not None:
+                tell(min(stop << self._shift, opened.known_size) - (page << self._shift))
+        return opened.known_size
+
+    def _read_small(self, opened: Opened, page: int, offset: int, size: int) -> bytes:
+        """A range inside one page."""
+        mark = self.pool.mark(opened.object)
+        at = offset - (page << self._shift)
+        if not self._is_audited and not self._gather.is_distrusted:
+            data: Buffer | None = raw_pages.get((self.pool.id, opened.object, page), mark)
+            if data is not None:
+                self._counts.gave(size, 0)
+                opened.next_offset = offset + size if offset == opened.next_offset else -1
+                if opened.window_pages:
+                    opened.next_offset = offset
+                    self._gather.advance(opened, offset, offset + size, has_missed=False)
+                assert isinstance(data, bytes)
+                return data if len(data) == size else data[at : at + size]
+        found: list[Buffer] = []
+
+        def sink(_page: int, data: Buffer) -> int:
+            found.append(data)
+            return size
+
+        cached, fetched = self._gather.collect(opened, (page,), sink)
+        self._counts.gave(cached, fetched)
+        self._gather.advance(opened, offset, offset + size, has_missed=fetched > 0)
+        data = found[0]
+        if len(data) == size and isinstance(data, bytes):
+            return data
+        return bytes(data[at : at + size])
+
+    def _fill(self, opened: Opened, offset: int, view: memoryview) -> None:
+        """All of *view*, from *offset* on; counted."""
+        shift, stop = self._shift, offset + len(view)
+
+        def sink(page: int, data: Buffer) -> int:
+            start = page << shift
+            low, high = max(offset, start), min(stop, start + len(data))
+            view[low - offset : high - offset] = memoryview(data)[low - start : high - start]
+            return high - low
+
+        cached, fetched = self._gather.collect(opened, range(offset >> shift, ((stop - 1) >> shift) + 1), sink)
+        self._counts.gave(cached, fetched)
+        self._gather.advance(opened, offset, stop, has_missed=fetched > 0)
+
+    def _ranges(self, opened: Opened, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        if not opened.is_cached:
+            return self._direct_ranges(opened, ranges)
+        shift = self._shift
+        clipped = [_clip(opened.known_size, *bounds) for bounds in ranges]
+        buffers = [io.BytesIO(bytes(stop - start)) for start, stop in clipped]
+        wanted: dict[int, list[int]] = {}  # page → ranges that need it
+        for index, (start, stop) in enumerate(clipped):
+            for page in range(start >> shift, ((stop - 1) >> shift) + 1) if stop > start else ():
+                wanted.setdefault(page, []).append(index)
+
+        def sink(page: int, data: Buffer) -> int:
+            begins, given = page << shift, 0
+            for index in wanted[page]:
+                start, stop = clipped[index]
+                low, high = max(start, begins), min(stop, begins + len(data))
+                with buffers[index].getbuffer() as view:
+                    view[low - start : high - start] = memoryview(data)[low - begins : high - begins]
+                given += high - low
+            return given
+
+        cached, fetched = self._gather.collect(opened, sorted(wanted), sink)
+        self._counts.gave(cached, fetched)
+        return [buffer.getvalue() for buffer in buffers]
+
+    def _fetch(self, name: str, start: int | None, end: int | None) -> bytes:
+        low = start or 0
+        may_be_first = low >= 0 and (end is None or end > low) and self._names.recall(name) is None
+        if may_be_first and not self.pool.is_shared:
+            data = self._fetch_first(name, low, end)
+            if data is not None:
+                return data
+        opened = self.open(name)
+        if opened.size is None:
+            return self._whole(opened)[start:end]
+        low, stop = _clip(opened.size, start, end)
+        if stop <= low:
+            return b""
+        if not opened.is_cached:
+            return self._direct(opened, low, stop - low)
+        if low >> self._shift == (stop - 1) >> self._shift:
+            return self._read_small(opened, low >> self._shift, low, stop - low)
+        buffer = io.BytesIO(bytes(stop - low))
+        with buffer.getbuffer() as view:
+            self._fill(opened, low, view)
+        return buffer.getvalue()
+
+    def _fetch_first(self, name: str, low: int, end: int | None) -> bytes | None:
+        """One request where nothing of the name was seen: the reply brings its version. None: it cannot be had so."""
+        mask = self.page_size - 1
+        offset = low & ~mask
+        size = None if end is None else ((end + mask) & ~mask) - offset
+        flushes, asked = self._flushes(), self._clock()
+        fetched = self._gather.first(name, offset, size)
+        if fetched is None:
+            return None
+        opened = self._opened(name, fetched.version, asked)
+        if opened.is_cached:
+            # the object was not known before its bytes were read, so any flush of the pool since then voids this flight
+            mark = self.pool.mark(opened.object)
+            if self._flushes() == flushes:
+                self._gather.land_first(opened, fetched, mark)
+        data = cut(fetched.offset, fetched.data, low, None if end is None else end - low)
+        self._counts.gave(0, len(data))
+        return data
+
+    def _flushes(self) -> int:
+        return sum(self.pool.stats().flushes.values())
+
+    # -- what is not cached --------------------------------------------------------------------------------------------
+
+    def _direct(self, opened: Opened, offset: int, size: int) -> bytes:
+        """Straight from the source, in one request, under the version as far as there is one."""
+        fetched = self._gather.request(opened.name, opened.version, offset, size)
+        if fetched.fit and opened.version.strength == NONE and self._objection(opened.version) and opened.version.token:
+            self._promote(opened)
+        data = cut(fetched.offset, fetched.data, offset, size)
+        self._counts.gave(0, len(data))
+        return data
+
+    def _promote(self, opened: Opened) -> None:
+        """A file that was too young when it was opened has come of age under the same version: cache it from now on."""
+        version = opened.version
+        if version.is_barred or version.size is None or self._gather.is_distrusted:
+            return
+        if version.is_private and self.pool.is_shared:
+            return
+        place = version.place if version.place is not None else opened.name
+        opened.object = object_digest(self.source.identity, place, version.token, self.page_size)
+        self._names.remember(opened.name, version, float("-inf"), opened.object)
+        opened.is_cached, opened.why = True, ""
+
+    def _whole(self, opened: Opened) -> bytes:
+        fetched = self._gather.request(opened.name, opened.version, 0, None)
+        self._counts.gave(0, len(fetched.data))
+        return fetched.data
+
+    def _direct_ranges(self, opened: Opened, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        """One request over all ranges where nothing pins the version, else one a range."""
+        if opened.size is None:
+            whole = self._whole(opened)
+            return [whole[start:stop] for start, stop in ranges]
+        clipped = [_clip(opened.size, *bounds) for bounds in ranges]
+        if opened.version.token:
+            return [self._direct(opened, start, stop - start) if stop > start else b"" for start, stop in clipped]
+        low = min((start for start, stop in clipped if stop > start), default=0)
+        high = max((stop for start, stop in clipped if stop > start), default=0)
+        if high <= low:
+            return [b"" for _ in clipped]
+        fetched = self._gather.request(opened.name, opened.version, low, high - low)
+        parts = [
+            cut(fetched.offset, fetched.data, start, stop - start) if stop > start else b"" for start, stop in clipped
+        ]
+        self._counts.gave(0, sum(map(len, parts)))
+        return parts
+
+    def _stale(self, opened: Opened) -> OSError:
+        self._counts.more("changed")
+        self._names.distrust(opened.name)
+        return OSError(errno.ESTALE, os.strerror(errno.ESTALE), opened.name)
+
+    # -- writing and ending --------------------------------------------------------------------------------------------
+
+    def flush(self, name: str) -> bool:
+        """Forget every page of *name*, under every version known here and, in a shared pool, the current one.
+
+        Call it before and after each write to the name. True: no copy is left that anyone can be given.
+        """
+        objects = self._names.forget(name)
+        if objects is None:
+            self._names.forget_all()
+            return self.pool.flush(Scope(self.pool.id))
+        if self.pool.is_shared:
+            # others may have put pages of it; what the source says now is what they could be reading
+            with contextlib.suppress(Exception):  # absent, or away: then nobody can open it either
+                version = self._gather.version(name)
+                place = version.place if version.place is not None else name
+                text = version.token or token("size", version.size)
+                objects = (*objects, object_digest(self.source.identity, place, text, self.page_size))
+        is_told = True
+        for obj in set(objects):
+            is_told &= self.pool.flush(Scope(self.pool.id, obj))
+        return is_told
+
+    @contextlib.contextmanager
+    def writing(self, name: str) -> Iterator[None]:
+        """While this lasts no page of *name* is put; flushes it before and after (F8)."""
+        self._names.begin_writing(name)
+        try:
+            self.flush(name)
+            yield
+        finally:
+            self._names.end_writing(name)
+            self.flush(name)
+
+    def stats(self) -> Stats:
+        """What was read and what it took; exact when no call is under way."""
+        return self._counts.stats()
+
+    def drop_after_fork(self) -> None:
+        """The child starts with empty tables and locks that nobody holds; call it also after the source was made
+        anew."""
+        self._names = Names()
+        counts = Counts()
+        self._counts = counts
+        self._gather.drop_after_fork(self._names, counts)
+
+    def close(self) -> None:
+        """Forget the names and the raw pages; the pool belongs to whoever made it."""
+        self._names.forget_all()
+        raw_pages.drop_pool(self.pool.id)
+
+
+def _clip(size: int, start: int | None, end: int | None) -> tuple[int, int]:
+    """(start, stop) of [*start*:*end*] in *size* bytes, start ≤ stop.
+
+    >>> _clip(10, -4, None), _clip(10, 2, 99), _clip(10, 8, 3)
+    ((6, 10), (2, 10), (8, 8))
+    """
+    low, high, _ = slice(start, end).indices(size)
+    return low, max(low, high)
+
+
+_readers: weakref.WeakSet[Reader] = weakref.WeakSet()
+
+
+def _drop_all_after_fork() -> None:
+    for reader in list(_readers):
+        reader.drop_after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_drop_all_after_fork)

@@ -1,0 +1,90 @@
+"""The Reader's counters, exact under threads, and the measured cost of cache and source.
+ R7: the sum of `read_bytes` is what callers got. Bytes of a flight that another call leads count as `cache`: this
+call did not fetch them.
+"""
+
+from __future__ import annotations
+
+from threading import Lock
+
+from cleancache.backend import Stats
+
+BYPASS_S = 1.0
+SLOW_S = 0.001  # below a millisecond a page no cache is worth going round
+SLOWER = 2.0
+SAMPLES = 4
+
+
+class Counts:
+    """Counters that only rise.  Threads: any."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self.cache_bytes = self.source_given = 0
+        self.source_reads = self.source_bytes = self.source_errors = 0
+        self.source_seconds = 0.0
+        self.joined = self.changed = self.unversioned = self.unleased = self.stale_hits = 0
+
+    def gave(self, cache_bytes: int, source_bytes: int) -> None:
+        """A caller got this much."""
+        with self._lock:
+            self.cache_bytes += cache_bytes
+            self.source_given += source_bytes
+
+    def asked(self, seconds: float, source_bytes: int, *, has_failed: bool) -> None:
+        """One request to the source ended."""
+        with self._lock:
+            self.source_reads += 1
+            self.source_bytes += source_bytes
+            self.source_seconds += seconds
+            self.source_errors += has_failed
+
+    def more(self, name: str, number: int = 1) -> None:
+        """Add to the counter *name*."""
+        with self._lock:
+            setattr(self, name, getattr(self, name) + number)
+
+    def stats(self) -> Stats:
+        """A snapshot."""
+        with self._lock:
+            return Stats(
+                read_bytes={"cache": self.cache_bytes, "source": self.source_given},
+                source_reads=self.source_reads,
+                source_bytes=self.source_bytes,
+                source_seconds=self.source_seconds,
+                source_errors=self.source_errors,
+                joined=self.joined,
+                changed=self.changed,
+                unversioned=self.unversioned,
+                unleased=self.unleased,
+                stale_hits=self.stale_hits,
+            )
+
+
+class Costs:
+    """Whether the cache is worth asking: what a page costs from it and from the source, as moving averages (X41).
+
+    When it is twice as slow as the source, and slow at all, it is left alone for a second and then tried again. Torn
+    updates between threads cost a sample, so there is no lock.
+    """
+
+    def __init__(self) -> None:
+        self._cache_s = self._source_s = 0.0
+        self._samples = 0
+        self._until = float("-inf")
+
+    def cache(self, seconds: float, now: float) -> None:
+        """A get or put of one page took so long."""
+        self._cache_s = seconds if self._samples == 0 else self._cache_s + (seconds - self._cache_s) / 4
+        self._samples = min(self._samples + 1, SAMPLES)
+        if self._cache_s > SLOW_S and self._samples >= SAMPLES and 0 < self._source_s * SLOWER < self._cache_s:
+            self._until = now + BYPASS_S
+            self._samples = SAMPLES - 1  # then one slow call more is enough
+
+    def source(self, seconds: float) -> None:
+        """A page from the source took so long."""
+        self._source_s = seconds if self._source_s == 0.0 else self._source_s + (seconds - self._source_s) / 4
+
+    def is_bypassed(self, now: float) -> bool:
+        """Say whether to leave the cache alone now."""
+        return now < self._until

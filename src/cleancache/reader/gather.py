@@ -1,0 +1,316 @@
+"""Pages: from the raw pages, else the pool, else a flight from the source; checked, put, handed over.
+ The order that keeps bytes right: note the object's flush count, then ask the source *under the version of the open
+file*, then check length and range, then hand over and `land` (which puts only while the flush count stands). Nothing
+that could not be proven to have the version is put (F6), nothing that contradicts it is handed over (F4, X34). A page
+of the wrong length from the cache is a miss and a flush (V6).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from cleancache.backend import Buffer
+from cleancache.errors import Changed
+from cleancache.handle import Handle, Scope
+from cleancache.reader.counts import Costs, Counts
+from cleancache.reader.flights import Flight, Flights, workers
+from cleancache.reader.names import Names
+from cleancache.reader.opened import Opened
+from cleancache.reader.raw import raw_pages
+from cleancache.source import Fetched, Garbled, Source, Version
+
+if TYPE_CHECKING:
+    from cleancache.pool import Pool
+
+T = TypeVar("T")
+Sink = Callable[[int, Buffer], int]  # page, its bytes → how many of them the caller gets
+
+REQUEST_BYTES = 8 << 20  # neighbouring misses are merged up to this much
+FILL_DEADLINE_S = 10.0  # how long a reader waits for another's fetch before it fetches for itself
+
+
+class Gather:
+    """The pages of one source in one pool.  Threads: any; no lock is held while the source or the pool works."""
+
+    def __init__(
+        self,
+        source: Source,
+        pool: Pool,
+        names: Names,
+        counts: Counts,
+        *,
+        page_size: int,
+        readahead: int,
+        is_immutable: bool,
+        audit_every: int,
+        fill_deadline_s: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self._source = source
+        self._pool = pool
+        self._names = names
+        self._counts = counts
+        self._page_size = page_size
+        self._readahead_pages = readahead // page_size
+        self._most_pages = max(1, REQUEST_BYTES // page_size)
+        self._is_immutable = is_immutable
+        self._audit_every = audit_every
+        self._until_audit = audit_every
+        self._fill_deadline_s = fill_deadline_s
+        self._clock = clock
+        self._flights = Flights()
+        self._costs = Costs()
+        self.is_distrusted = False  # an audit found other bytes: nothing of this source is cached any more (F12)
+
+    # -- the source ----------------------------------------------------------------------------------------------------
+
+    def version(self, name: str) -> Version:
+        """Ask the source; counted and timed."""
+        return self._timed(lambda: self._source.version(name), lambda _: 0)
+
+    def request(self, name: str, version: Version, offset: int, size: int | None) -> Fetched:
+        """One conditional read, checked; a garbled answer is asked for once more (X34), then it is the source's
+        error."""
+        for is_last in (False, True):
+            try:
+                fetched = self._timed(lambda: self._source.read(name, version, offset, size), lambda f: len(f.data))
+                if (
+                    size is not None
+                    and not (fetched.offset <= offset and offset + size <= fetched.offset + len(fetched.data))
+                    and version.size is not None
+                ):
+                    raise Garbled(f"{name}: {len(fetched.data)} bytes at {fetched.offset} came for {size} at {offset}")
+            except Garbled as error:
+                if is_last:
+                    raise error.__cause__ or error from None
+                continue
+            if fetched.leased is False:
+                self._counts.more("unleased")
+            return fetched
+        raise AssertionError  # the loop above returns or raises
+
+    def first(self, name: str, offset: int, size: int | None) -> Fetched | None:
+        """A read that brings its version along, or None."""
+        try:
+            return self._timed(lambda: self._source.first(name, offset, size), lambda f: len(f.data) if f else 0)
+        except Garbled:
+            return None  # then ask first, and read with the checks that need a version
+
+    def _timed(self, call: Callable[[], T], weigh: Callable[[T], int]) -> T:
+        begun = time.monotonic()
+        try:
+            result = call()
+        except BaseException as error:
+            self._counts.asked(time.monotonic() - begun, 0, has_failed=not isinstance(error, Changed))
+            raise
+        taken, size = time.monotonic() - begun, weigh(result)
+        self._counts.asked(taken, size, has_failed=False)
+        if size:
+            self._costs.source(taken / max(1.0, size / self._page_size))
+        return result
+
+    # -- pages ---------------------------------------------------------------------------------------------------------
+
+    def collect(self, opened: Opened, pages: Iterable[int], sink: Sink) -> tuple[int, int]:
+        """Give every one of *pages* (ascending) to *sink*, in any order; (bytes from the cache, bytes from the source).
+
+        Raises: Changed, or the source's own error; what the sink got before that must not be handed out.
+        """
+        wanted = list(pages)
+        mark = self._pool.mark(opened.object)
+        cached, missing = 0, wanted
+        if not self.is_distrusted and not self._costs.is_bypassed(self._clock()):
+            missing = []
+            for page in wanted:
+                data = self.held(opened, page, mark, is_small=len(wanted) == 1)
+                if data is None:
+                    missing.append(page)
+                else:
+                    cached += sink(page, data)
+        if not missing:
+            return cached, 0
+        joined, fetched = self._fetch(opened, missing, sink)
+        return cached + joined, fetched
+
+    def held(self, opened: Opened, page: int, mark: int, *, is_small: bool) -> bytes | None:
+        """The page from the cache, whole and of the right length, or None."""
+        pool = self._pool.id
+        data = raw_pages.get((pool, opened.object, page), mark)
+        if data is None:
+            begun = time.perf_counter()
+            data = self._pool.get(Handle(pool, opened.object, page))
+            self._costs.cache(time.perf_counter() - begun, self._clock())
+            if data is None:
+                return None
+            if len(data) != opened.page_length(page, self._page_size):
+                self._pool.flush(Scope(pool, opened.object, page))
+                return None
+            if is_small:
+                raw_pages.keep((pool, opened.object, page), data, mark)
+        if self._audit_every:
+            data = self._audited(opened, page, data)
+        return data
+
+    def _audited(self, opened: Opened, page: int, data: bytes) -> bytes | None:
+        """*data*, or None after an audit found other bytes under the same version (F12)."""
+        self._until_audit -= 1
+        if self._until_audit > 0:
+            return data
+        self._until_audit = self._audit_every
+        offset = page * self._page_size
+        try:
+            fetched = self.request(opened.name, opened.version, offset, len(data))
+        except (Changed, OSError):
+            return data  # no verdict: the object moved on, or the source is away
+        truth = memoryview(fetched.data)[offset - fetched.offset :][: len(data)]
+        if truth == data or not (fetched.fit or self._is_immutable):
+            return data
+        self._counts.more("stale_hits")
+        self.is_distrusted = True
+        self._pool.flush(Scope(self._pool.id, opened.object))
+        return None
+
+    def _fetch(self, opened: Opened, missing: list[int], sink: Sink) -> tuple[int, int]:
+        """Fetch or wait for *missing*; (bytes of others' flights, bytes of own)."""
+        joined_bytes = own_bytes = 0
+        may_join = True
+        while missing:
+            mark = self._pool.mark(opened.object)
+            own, joined = self._flights.board(opened.object, missing, mark, self._most_pages, may_join=may_join)
+            for flight in self._lead_all(opened, own):
+                for page in range(flight.start, flight.stop):
+                    data = flight.page(page)
+                    assert data is not None  # a flight that did not fail has all its pages
+                    own_bytes += sink(page, data)
+            missing = []
+            waited: set[Flight] = set()
+            for page, flight in joined:
+                if flight not in waited:
+                    waited.add(flight)
+                    self._counts.more("joined")
+                    flight.landed.wait(self._fill_deadline_s)
+                data = flight.page(page)
+                if data is None:  # failed, or too slow: fetch for ourselves
+                    missing.append(page)
+                else:
+                    joined_bytes += sink(page, data)
+            may_join = False
+        return joined_bytes, own_bytes
+
+    def _lead_all(self, opened: Opened, own: list[Flight]) -> Iterable[Flight]:
+        """Bring every flight home, side by side where threads can be had; gives each as it lands, raises the first
+        error."""
+        mine = []
+        for flight in own[1:]:
+            if not workers.submit(partial(self.lead, opened, flight)):
+                mine.append(flight)
+        try:
+            for flight in own[:1] + mine:
+                self.lead(opened, flight)
+            for flight in own:
+                flight.landed.wait()
+                if flight.error is not None:
+                    raise flight.error
+                yield flight
+        finally:
+            for flight in own[:1] + mine:  # those that an exception kept from starting
+                if not flight.landed.is_set():
+                    flight.fail(RuntimeError("the reader that led this fetch was interrupted"))
+                    self._flights.leave(flight)
+
+    def lead(self, opened: Opened, flight: Flight) -> None:
+        """Fetch the pages of *flight*, let its joiners have them, put them. Errors go into the flight."""
+        try:
+            offset = flight.start * self._page_size
+            size = min(flight.stop * self._page_size, opened.known_size) - offset
+            fetched = self.request(opened.name, opened.version, offset, size)
+            pages = self._cut(opened, fetched)
+            flight.land(pages)
+            if fetched.fit or self._is_immutable:
+                self.land(opened, pages, flight.mark)
+        except Exception as error:
+            flight.fail(error)
+        except BaseException as error:  # KeyboardInterrupt: the joiners go on, the caller stops (T4)
+            flight.fail(error)
+            raise
+        finally:
+            self._flights.leave(flight)
+
+    def _cut(self, opened: Opened, fetched: Fetched) -> dict[int, Buffer]:
+        """The whole pages in *fetched*."""
+        size, ends = self._page_size, fetched.offset + len(fetched.data)
+        first = -(-fetched.offset // size)
+        if first * size == fetched.offset and len(fetched.data) == opened.page_length(first, size):
+            return {first: fetched.data}
+        view = memoryview(fetched.data)
+        pages: dict[int, Buffer] = {}
+        for page in range(first, -(-ends // size)):
+            start = page * size - fetched.offset
+            part = view[start : start + size]
+            if len(part) == opened.page_length(page, size):
+                pages[page] = part
+        return pages
+
+    def land(self, opened: Opened, pages: dict[int, Buffer], mark: int) -> None:
+        """Put *pages*, unless a flush began since *mark*, the name is being written, or the cache is not worth it
+        now."""
+        if self.is_distrusted or self._names.is_written(opened.name) or self._costs.is_bypassed(self._clock()):
+            return
+        pool = self._pool
+        for page, data in pages.items():
+            begun = time.perf_counter()
+            is_kept = pool.land(Handle(pool.id, opened.object, page), data, mark)
+            self._costs.cache(time.perf_counter() - begun, self._clock())
+            if is_kept and len(pages) == 1 and isinstance(data, bytes):
+                raw_pages.keep((pool.id, opened.object, page), data, mark)
+
+    def land_first(self, opened: Opened, fetched: Fetched, mark: int) -> None:
+        """Put what came with the first answer about a name."""
+        if fetched.fit or self._is_immutable:
+            self.land(opened, self._cut(opened, fetched), mark)
+
+    # -- read-ahead ----------------------------------------------------------------------------------------------------
+
+    def advance(self, opened: Opened, offset: int, stop: int, *, has_missed: bool) -> None:
+        """Note a read of [*offset*, *stop*); when reads follow one another and miss, fetch what comes next in the
+        background.
+
+        The window starts at twice the read and doubles up to `readahead`. Where pages ahead are in the cache already
+        (one get a window finds out) nothing is fetched. Torn updates of the window between threads of one open file
+        cost a guess, no more.
+        """
+        is_next = offset == opened.next_offset
+        opened.next_offset = stop
+        if not is_next or not self._readahead_pages or self.is_distrusted:
+            opened.window_pages = opened.ahead_page = 0
+            return
+        if opened.window_pages == 0:
+            if not has_missed:
+                return
+            opened.window_pages = max(1, -(-(stop - offset) // self._page_size))
+        start = max(opened.ahead_page, -(-stop // self._page_size))
+        if (start - stop // self._page_size) * 2 > opened.window_pages or self._names.is_written(opened.name):
+            return
+        opened.window_pages = min(opened.window_pages * 2, self._readahead_pages)
+        end = min(start + opened.window_pages, -(-opened.known_size // self._page_size))
+        if start >= end or self._costs.is_bypassed(self._clock()):
+            return
+        mark = self._pool.mark(opened.object)
+        if self.held(opened, start, mark, is_small=True) is not None:
+            opened.window_pages = opened.ahead_page = 0
+            return
+        opened.ahead_page = end
+        own, _ = self._flights.board(opened.object, range(start, end), mark, self._most_pages)
+        for flight in own:
+            if not workers.submit(partial(self.lead, opened, flight)):
+                flight.fail(RuntimeError("no thread for read-ahead"))
+                self._flights.leave(flight)
+                opened.window_pages = opened.ahead_page = 0
+
+    def drop_after_fork(self, names: Names, counts: Counts) -> None:
+        """No flight of the parent lands in the child, which counts from 0."""
+        self._names, self._counts = names, counts
+        self._flights, self._costs = Flights(), Costs()

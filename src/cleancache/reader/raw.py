@@ -1,0 +1,68 @@
+"""The last few raw pages of this process: what makes a 4 KiB read of a 64 KiB page cost a slice (performance lesson 3).
+ One table for all Readers, at most `LIMIT_BYTES` in all, least recently used first out. An entry carries the flush
+count of its object from before its bytes were read, and is given only while that count is still the same: a flush
+empties it without knowing of it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from threading import Lock
+
+LIMIT_BYTES = 1 << 20
+
+PageName = tuple[bytes, bytes, int]  # pool, object, page
+
+
+class RawPages:
+    """A bounded table of raw pages.  Threads: any; one short lock."""
+
+    def __init__(self, limit_bytes: int = LIMIT_BYTES) -> None:
+        self._limit_bytes = limit_bytes
+        self.drop_after_fork()
+
+    def drop_after_fork(self) -> None:
+        """Start empty, with a lock that nobody holds (T1)."""
+        self._lock = Lock()  # guards both below
+        self._pages: OrderedDict[PageName, tuple[bytes, int]] = OrderedDict()
+        self._used_bytes = 0
+
+    def get(self, name: PageName, mark: int) -> bytes | None:
+        """The page, if no flush of its object began since it was read; *mark* is the object's flush count now."""
+        with self._lock:
+            entry = self._pages.get(name)
+            if entry is None:
+                return None
+            if entry[1] != mark:
+                del self._pages[name]
+                self._used_bytes -= len(entry[0])
+                return None
+            self._pages.move_to_end(name)
+            return entry[0]
+
+    def keep(self, name: PageName, data: bytes, mark: int) -> None:
+        """Keep *data*, read after the flush count was *mark*."""
+        with self._lock:
+            older = self._pages.pop(name, None)
+            self._used_bytes += len(data) - (len(older[0]) if older else 0)
+            self._pages[name] = (data, mark)
+            while self._used_bytes > self._limit_bytes and self._pages:
+                _, (gone, _) = self._pages.popitem(last=False)
+                self._used_bytes -= len(gone)
+
+    def drop_pool(self, pool: bytes) -> None:
+        """Give back the pages of a pool whose Reader is closed."""
+        with self._lock:
+            for name in [name for name in self._pages if name[0] == pool]:
+                self._used_bytes -= len(self._pages.pop(name)[0])
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes of the pages held; never more than the limit."""
+        return self._used_bytes
+
+
+raw_pages = RawPages()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=raw_pages.drop_after_fork)
