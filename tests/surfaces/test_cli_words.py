@@ -6,12 +6,15 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
 from cleancache import __version__
 from cleancache.cli import main
+from cleancache.cli.app import app
 from cleancache.cli.say import colour, hide, sentence
 from tests.surfaces.running import COMMAND, environment, run
 
@@ -59,7 +62,7 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
         (["cat", "x", "-o", "max_stale=3"], "--max-stale"),
         (["cat", "x", "-o", "a=1", "-o", "a.b=1"], "has no place"),
         (["cat", "x", "--limit", "lots"], "lots"),
-        (["cat", "x", "--stack", "zcache:+"], "zcache:+"),
+        (["cat", "x", "--stack", "zcache:+"], "zcache:256M"),
         (["completion", "tcsh"], "bash"),
     ],
 )
@@ -163,8 +166,8 @@ def test_check_names_an_unknown_kind_and_what_to_do(capsys: pytest.CaptureFixtur
     assert code == 1
     assert not found["ok"]
     (bad,) = [each for each in found["findings"] if each["verdict"] == "bad"]
-    assert "zcahe" in bad["text"]
-    assert "zcache" in bad["text"]
+    assert "no back end 'zcahe'" in bad["text"]
+    assert "did you mean 'zcache'?" in bad["text"]
     assert bad["do"]
 
 
@@ -230,3 +233,30 @@ def test_the_installed_command_starts_without_fsspec(tmp_path: Path) -> None:
     got = subprocess.run([sys.executable, "-c", code], env=environment(tmp_path), capture_output=True, check=False)
 
     assert got.returncode == 0, got.stderr
+
+
+def _commands(group: click.Group, above: str = "") -> Iterator[tuple[str, click.Command]]:
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from _commands(command, f"{above}{name} ")
+        else:
+            yield f"{above}{name}", command
+
+
+@pytest.mark.parametrize("page", ["docs/cli.md", "man/cleancache.1"])
+def test_every_command_and_option_is_documented(page: str) -> None:
+    text = (Path(__file__).parents[2] / page).read_text().replace("\\-", "-")
+
+    missing = [
+        f"{name} {word}".strip()
+        for name, command in _commands(app)
+        for word in (name, *(word for each in command.params if isinstance(each, click.Option) for word in each.opts))
+        if word not in text
+    ]
+
+    assert missing == []
+
+
+@pytest.mark.parametrize("code", [0, 1, 2, 130, 141])
+def test_every_exit_code_is_documented(code: int) -> None:
+    assert f"| {code} |" in (Path(__file__).parents[2] / "docs/cli.md").read_text()

@@ -65,13 +65,20 @@ class Access(AbstractContextManager["Access"]):
             reader.close()
         for pool in self.pools.values():
             pool.close()
+        for pool in self.pools.values():
+            pool.backend.close()  # the command is the whole process: no one else reads through this stack
 
     def source(self, url: str) -> tuple[AbstractFileSystem, str]:
         """The file system behind *url* and the name there; `cleancache::` in front of it changes nothing."""
         from fsspec.core import url_to_fs
+        from fsspec.utils import get_protocol
 
+        from cleancache import config
+
+        bare = url.removeprefix(PREFIX)
+        options = {**config.source_options(get_protocol(bare), bare), **dict(self.flags.storage)}
         try:
-            fs, name = url_to_fs(url.removeprefix(PREFIX), **dict(self.flags.storage))
+            fs, name = url_to_fs(bare, **options)
         except TypeError as mistake:  # an option that the file system does not know
             raise click.UsageError(f"{url}: {mistake}") from mistake
         return fs, name
@@ -107,32 +114,35 @@ class Access(AbstractContextManager["Access"]):
             self.pools[given] = cleancache.connect(settings.stack, pool=settings.pool, limit=settings.limit)
         return self.pools[given]
 
-    def items(self, url: str) -> Iterator[Item]:
-        """The objects that *url* means: one, those of a pattern, or all below a directory.
+    def items(self, url: str, *, below: bool = True) -> Iterator[Item]:
+        """The objects that *url* means: one, those of a pattern, or (*below*) all below a directory.
 
         HTTP lists nothing reliable and `?` begins a query there, so only `*` and a trailing slash mean more than one
-        object.
+        object. Of one object the Reader says the size, for an error of the source shall be the source's own.
         """
         place = self.place(url)
-        is_http = any(str(word).startswith("http") for word in (place.fs.protocol, *_words(place.fs.protocol)))
-        if any(mark in place.name for mark in ("*" if is_http else "*?[")):
-            found = place.fs.glob(place.name, detail=True)
-        elif is_http and not place.name.endswith("/"):
-            found = {place.name: place.fs.info(place.name)}
+        fs, name = place.fs, place.name
+        is_http = not {"http", "https"}.isdisjoint((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
+        if any(mark in name for mark in ("*" if is_http else "*?[")):
+            found = fs.glob(name, detail=True)
+        elif below and (name.endswith("/") if is_http else fs.isdir(name)):
+            found = fs.find(name, detail=True)
         else:
-            info = place.fs.info(place.name)
-            found = place.fs.find(place.name, detail=True) if info["type"] == "directory" else {place.name: info}
-        for name, details in sorted(found.items()):
+            yield Item(place, name, place.reader.open(name).size if below else None)
+            return
+        for each, details in sorted(found.items()):
             if details.get("type") != "directory":
-                yield Item(place, name, details.get("size"))
+                yield Item(place, each, details.get("size"))
 
-    def stats(self) -> Stats:
-        """What all pools and Readers of this run counted, added up; what nobody knows stays None."""
-        return add(*(each.stats() for each in (*self.pools.values(), *self._readers.values())))
+    def held(self) -> Stats:
+        """What the tiers of all pools counted and hold, each once; what no tier knows stays None."""
+        return add(
+            *(tier.stats() for tier in {id(pool.backend): pool.backend for pool in self.pools.values()}.values())
+        )
 
-
-def _words(protocol: str | tuple[str, ...]) -> tuple[str, ...]:
-    return (protocol,) if isinstance(protocol, str) else tuple(protocol)
+    def read(self) -> Stats:
+        """What all Readers counted: bytes given, and what the sources were asked."""
+        return add(*(reader.stats() for reader in self._readers.values()))
 
 
 def add(*snapshots: Stats) -> Stats:

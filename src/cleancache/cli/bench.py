@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import click
 
@@ -22,20 +22,30 @@ from cleancache.spec import parse_size, size_text
 
 RANDOM_BYTES = 64 << 10
 READ_BYTES = 1 << 20
-Read = Callable[[Item, int, int], bytes]  # item, offset, size
+Piece = tuple[Item, int, int]  # item, offset, size
+Read = Callable[[Item, int, int], bytes]
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One way of reading; None where nobody knows."""
+    """One way of reading; `requests` to the source."""
 
     way: str
     seconds: float
     mb_s: float
-    requests: int | None
-    random_requests: int | None
+    requests: int
+    random_requests: int
     p50_ms: float
     p99_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """What one pass over pieces took: seconds a piece, requests, and how many pieces were wrong."""
+
+    times: Sequence[float]
+    requests: int
+    wrong: int
 
 
 @click.command()
@@ -57,65 +67,78 @@ def bench(say: Say, url: str, size: str, reads: int, seed: int, as_json: bool, f
         if not total:
             raise click.ClickException(f"nothing to read at {hide(url)}: no object of a known size above 0 bytes")
         say.note(f"reading {size_text(total)} in {len(parts)} objects, and {reads} times 64 KiB at random, three times")
-        pieces = _random_pieces(parts, reads, seed)
-        reader = parts[0][0].place.reader
-        opened = {item.name: reader.open(item.name) for item, _ in parts}
-
-        def plainly(item: Item, offset: int, size: int) -> bytes:
-            data = item.place.fs.cat_file(item.name, start=offset, end=offset + size)
-            assert isinstance(data, bytes)
-            return data
-
-        def cached(item: Item, offset: int, size: int) -> bytes:
-            return reader.read(opened[item.name], offset, size)
-
-        def asked() -> int | None:
-            return reader.stats().source_reads
-
-        (pool,) = access.pools.values()
-        rows: list[Row] = []
-        truth: dict[str, bytes] = {}
-        wrong = 0
-        for way, read in (("without", plainly), ("cold", cached), ("warm", cached)):
-            if way == "cold":
-                pool.flush(Scope(pool.id))
-            before = asked()
-            began = time.perf_counter()
-            got = {item.name: _in_order(read, item, length) for item, length in parts}
-            seconds = time.perf_counter() - began
-            between = asked()
-            truth = truth or got
-            wrong += sum(got[name] != data for name, data in truth.items())
-            if way == "cold":
-                pool.flush(Scope(pool.id))
-            times, differing = _at_random(read, pieces, truth)
-            wrong += differing
-            calls = sum(-(-length // READ_BYTES) for _, length in parts)
-            rows.append(
-                Row(
-                    way,
-                    round(seconds, 6),
-                    round(total / 1e6 / max(seconds, 1e-9), 3),
-                    calls if way == "without" else _less(between, before),
-                    len(pieces) if way == "without" else _less(asked(), between),
-                    round(_share(times, 0.50) * 1e3, 3),
-                    round(_share(times, 0.99) * 1e3, 3),
-                )
-            )
+        trial = Trial(access, parts)
+        in_order = [
+            (item, at, min(READ_BYTES, length - at)) for item, length in parts for at in range(0, length, READ_BYTES)
+        ]
+        at_random = _random_pieces(parts, reads, seed)
+        passes = {
+            "without": (trial.plainly(in_order), trial.plainly(at_random)),
+            "cold": (trial.cold(at_random), trial.cold(in_order))[::-1],  # in order is last, so all of it is warm below
+            "warm": (trial.cached(in_order), trial.cached(at_random)),
+        }
+        wrong = sum(each.wrong for both in passes.values() for each in both)
         if wrong:
             raise click.ClickException(
-                f"{wrong} reads gave other bytes than the source did: it changed meanwhile, or report this"
+                f"{wrong} reads gave other bytes than before: the source changed, or report this"
             )
-        stats = access.stats()
-        if as_json:
-            say.json({"url": hide(url), "bytes": total, "objects": len(parts), "rows": [asdict(row) for row in rows]})
-        else:
-            _show(say, rows)
-        if not opened[parts[0][0].name].is_cached:
-            say.note(f"not cached: {opened[parts[0][0].name].why}; cleancache check {hide(url)} says what to do")
-        elif sum((stats.left or {}).get(why, 0) for why in ("evicted", "spilled")):
-            say.note("some of it had to leave the cache: a larger --limit makes warm reads faster")
-        say.note("every byte was compared with the source's")
+        rows = [_row(way, total, *both) for way, both in passes.items()]
+        left, why = access.held().left or {}, trial.why_not_cached
+    if as_json:
+        say.json({"url": hide(url), "bytes": total, "objects": len(parts), "rows": [asdict(row) for row in rows]})
+    else:
+        _show(say, rows)
+    say.note("every byte was compared")
+    if why:
+        say.note(f"not cached: {why}; 'cleancache check URL' says what to do")
+    elif left.get("evicted") or left.get("spilled"):
+        say.note("some of it had to leave the cache: a larger --limit makes warm reads faster")
+
+
+class Trial:
+    """Passes over pieces of some objects, each compared with the first that was made without the cache."""
+
+    def __init__(self, access: Access, parts: Sequence[tuple[Item, int]]) -> None:
+        self.why_not_cached = ""
+        self._access, self._parts = access, parts
+        self._reader = parts[0][0].place.reader
+        self._truth = {item.name: bytearray() for item, _ in parts}
+
+    def plainly(self, pieces: Sequence[Piece]) -> Pass:
+        """The file system alone, one request a piece; the first such pass says what is true."""
+
+        def read(item: Item, offset: int, size: int) -> bytes:
+            data: bytes = item.place.fs.cat_file(item.name, start=offset, end=offset + size)
+            if offset == len(self._truth[item.name]):
+                self._truth[item.name] += data
+            return data
+
+        return replace(self._timed(read, pieces), requests=len(pieces))
+
+    def cold(self, pieces: Sequence[Piece]) -> Pass:
+        """Through a cache that has nothing of it."""
+        pool = self._reader.pool
+        pool.flush(Scope(pool.id))
+        return self.cached(pieces)
+
+    def cached(self, pieces: Sequence[Piece]) -> Pass:
+        """Through the cache as it is."""
+        opened = {item.name: self._reader.open(item.name) for item, _ in self._parts}
+        found = self._timed(lambda item, offset, size: self._reader.read(opened[item.name], offset, size), pieces)
+        self.why_not_cached = next((each.why for each in opened.values() if not each.is_cached), "")
+        return found
+
+    def _timed(self, read: Read, pieces: Sequence[Piece]) -> Pass:
+        before, times, wrong = self._requests(), [], 0
+        for item, offset, size in pieces:
+            began = time.perf_counter()
+            data = read(item, offset, size)
+            times.append(time.perf_counter() - began)
+            wrong += data != self._truth[item.name][offset : offset + size]
+        return Pass(times, self._requests() - before, wrong)
+
+    def _requests(self) -> int:
+        return self._access.read().source_reads or 0
 
 
 def _parts(access: Access, url: str, room: int) -> list[tuple[Item, int]]:
@@ -129,7 +152,7 @@ def _parts(access: Access, url: str, room: int) -> list[tuple[Item, int]]:
     return parts
 
 
-def _random_pieces(parts: Sequence[tuple[Item, int]], reads: int, seed: int) -> list[tuple[Item, int, int]]:
+def _random_pieces(parts: Sequence[tuple[Item, int]], reads: int, seed: int) -> list[Piece]:
     chance = random.Random(seed)
     pieces = []
     for item, length in chance.choices(parts, weights=[length for _, length in parts], k=reads):
@@ -138,26 +161,18 @@ def _random_pieces(parts: Sequence[tuple[Item, int]], reads: int, seed: int) -> 
     return pieces
 
 
-def _in_order(read: Read, item: Item, length: int) -> bytes:
-    return b"".join(read(item, at, min(READ_BYTES, length - at)) for at in range(0, length, READ_BYTES))
-
-
-def _at_random(read: Read, pieces: Sequence[tuple[Item, int, int]], truth: dict[str, bytes]) -> tuple[list[float], int]:
-    times, differing = [], 0
-    for item, offset, size in pieces:
-        began = time.perf_counter()
-        data = read(item, offset, size)
-        times.append(time.perf_counter() - began)
-        differing += data != truth[item.name][offset : offset + size]
-    return sorted(times), differing
-
-
-def _share(times: Sequence[float], share: float) -> float:
-    return times[min(len(times) - 1, int(share * len(times)))]
-
-
-def _less(after: int | None, before: int | None) -> int | None:
-    return None if after is None or before is None else after - before
+def _row(way: str, total: int, in_order: Pass, at_random: Pass) -> Row:
+    seconds, times = sum(in_order.times), sorted(at_random.times)
+    p50, p99 = (times[min(len(times) - 1, int(share * len(times)))] for share in (0.50, 0.99))
+    return Row(
+        way,
+        round(seconds, 6),
+        round(total / 1e6 / max(seconds, 1e-9), 3),
+        in_order.requests,
+        at_random.requests,
+        round(p50 * 1e3, 3),
+        round(p99 * 1e3, 3),
+    )
 
 
 def _show(say: Say, rows: Sequence[Row]) -> None:
@@ -167,8 +182,8 @@ def _show(say: Say, rows: Sequence[Row]) -> None:
             row.way,
             f"{row.seconds:.3f}",
             f"{row.mb_s:.1f}",
-            "-" if row.requests is None else str(row.requests),
-            "-" if row.random_requests is None else str(row.random_requests),
+            str(row.requests),
+            str(row.random_requests),
             f"{row.p50_ms:.2f}",
             f"{row.p99_ms:.2f}",
         )

@@ -8,7 +8,7 @@ version. Absent PSI is a note: memory is looked at once a second all the same.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING, Literal
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 from cleancache.cli.access import Access
 from cleancache.cli.say import hide, sentence
 from cleancache.errors import SpecError
-from cleancache.spec import Share, parse_limit, parse_stack, printable_text, size_text
+from cleancache.spec import Share, Tier, parse_limit, parse_stack, printable_text, size_text, with_limit
 
 if TYPE_CHECKING:
     from cleancache.config import Settings
@@ -45,19 +45,22 @@ def findings(access: Access, url: str | None) -> Iterator[Finding]:
 
     try:
         settings = config.resolve(url, **access.flags.settings())
-        tiers = parse_stack(settings.stack)
+        tiers = with_limit(parse_stack(settings.stack), settings.limit)
     except SpecError as mistake:
         yield Finding("configuration", "bad", str(mistake), "cleancache config show --origin names the place")
         return
-    yield Finding("configuration", "ok", f"stack {printable_text(tiers)}, page size {size_text(settings.page_size)}")
-    yield from back_ends([tier.kind for tier in tiers])
-    yield from sizes([(tier.printable, tier.target) for tier in tiers])
-    yield from memory(access, settings)
+    stack = printable_text(tiers)
+    yield Finding("configuration", "ok", f"stack {stack}, page size {size_text(settings.page_size)}")
+    found = [*back_ends([tier.kind for tier in tiers], stack), *sizes(tiers)]
+    yield from found
+    if tiers and all(each.verdict != "bad" for each in found):
+        yield from limit(access, settings)
+    yield from memory()
     if url is not None:
         yield from source(access, url)
 
 
-def back_ends(kinds: list[str]) -> Iterator[Finding]:
+def back_ends(kinds: list[str], stack: str) -> Iterator[Finding]:
     """Each kind of the stack is registered, and each entry point can be imported."""
     from cleancache import registry
 
@@ -74,52 +77,73 @@ def back_ends(kinds: list[str]) -> Iterator[Finding]:
         if kind in known:
             yield Finding("back end", "ok", kind)
         else:
-            remedy = f"pip install 'cleancache[{kind}]'" if kind in EXTRAS else "name a known one by --stack"
-            yield Finding("back end", "bad", f"no back end '{kind}' is registered; known: {', '.join(known)}", remedy)
+            extra = f"pip install 'cleancache[{kind}]'" if kind in EXTRAS else "name a known one by --stack"
+            yield Finding("back end", "bad", registry.default.advice(kind, stack), extra)
 
 
-def sizes(tiers: list[tuple[str, str | None]]) -> Iterator[Finding]:
-    """A tier has room for more than the one above it."""
+def sizes(tiers: Sequence[Tier]) -> Iterator[Finding]:
+    """No tier asks for more than there is, and each has room for more than the one above it."""
+    from cleancache.pressure import memory_allowed
+
+    allowed = memory_allowed()
     above: tuple[str, int] | None = None
-    for text, target in tiers:
-        size = _bytes(target)
-        if above is not None and size is not None and size < above[1]:
-            yield Finding(
-                "stack", "bad", f"{text} is smaller than {above[0]} above it: it only churns", "make it larger"
-            )
-        above = above if size is None else (text, size)
+    for tier in tiers:
+        size = _bytes(tier.target)
+        if size is None:
+            continue
+        if size > allowed:
+            text = f"{tier.printable} is more than the {size_text(allowed)} that this process may use"
+            yield Finding("stack", "bad", text, f"--limit {size_text(allowed // 4).replace(' ', '')} or less")
+        if above is not None and size < above[1]:
+            text = f"{tier.printable} is smaller than {above[0]} above it: it only churns"
+            yield Finding("stack", "bad", text, "make it larger")
+        above = (tier.printable, size)
 
 
 def _bytes(target: str | None) -> int | None:
     try:
-        limit = parse_limit(target) if target else None
+        size = parse_limit(target) if target else None
     except SpecError:  # a target that is a place and no size
         return None
-    return None if isinstance(limit, Share) else limit
+    return None if isinstance(size, Share) else size
 
 
-def memory(access: Access, settings: Settings) -> Iterator[Finding]:
-    """The limit against the memory this process may use, and whether pressure can be felt."""
-    from cleancache.pressure import memory_allowed, read_facts
+def limit(access: Access, settings: Settings) -> Iterator[Finding]:
+    """The stack can be made, and leaves room for the program that reads."""
+    from cleancache.pressure import memory_allowed
 
-    allowed, facts = memory_allowed(), read_facts()
-    stats = access.pool(settings).stats()
-    ceiling = stats.ceiling_bytes or stats.limit_bytes
-    if ceiling is not None:
-        text = f"limit {size_text(ceiling)} of {size_text(allowed)} that this process may use"
-        if ceiling > allowed:
-            yield Finding("memory", "bad", text, f"--limit {size_text(allowed // 4).replace(' ', '')} or less")
-        elif ceiling > allowed // 2:
-            yield Finding("memory", "note", f"{text}: more than half", "leave room for the program that reads")
-        else:
-            yield Finding("memory", "ok", text)
+    try:
+        access.pool(settings)
+    except SpecError as mistake:
+        yield Finding("stack", "bad", str(mistake), "name another one by --stack")
+        return
+    held, allowed = access.held(), memory_allowed()
+    ceiling = held.ceiling_bytes
+    if ceiling is None:
+        return
+    text = f"{size_text(ceiling)} of the {size_text(allowed)} that this process may use"
+    if held.limit_bytes is not None and held.limit_bytes < ceiling:
+        text += f"; {size_text(held.limit_bytes)} now, under pressure"
+    if ceiling > allowed // 2:
+        yield Finding("limit", "note", f"{text}: more than half", "leave room for the program that reads")
+    else:
+        yield Finding("limit", "ok", text)
+
+
+def memory() -> Iterator[Finding]:
+    """What is left in the control groups, and whether pressure can be felt."""
+    from cleancache.pressure import read_facts
+
+    facts = read_facts()
+    if facts.available_bytes is not None:
+        yield Finding("memory", "ok", f"{size_text(facts.available_bytes)} available on this host")
     if facts.groups:
         least = min(facts.groups, key=lambda group: group.room_bytes)
-        yield Finding("cgroup", "ok", f"{size_text(max(0, least.room_bytes))} of {size_text(least.limit_bytes)} left")
+        text = f"{size_text(max(0, least.room_bytes))} of {size_text(least.limit_bytes)} left"
+        yield Finding("cgroup", "ok", text)
     if facts.stall_percent is None:
-        yield Finding(
-            "pressure", "note", "the kernel has no PSI; memory is looked at once a second instead", "boot with psi=1"
-        )
+        text = "the kernel has no PSI; memory is looked at once a second instead"
+        yield Finding("pressure", "note", text, "boot with psi=1")
     else:
         yield Finding("pressure", "ok", f"{facts.stall_percent:.1f} % of the last 10 s stalled on memory")
 
@@ -141,12 +165,11 @@ def source(access: Access, url: str) -> Iterator[Finding]:
     size = "unknown size" if opened.size is None else size_text(opened.size)
     yield Finding("source", "ok", f"{hide(url)}: {size}, its version asked in {took_s * 1000:.0f} ms")
     version = opened.version
+    why = opened.why or version.why
+    said = f"{version.strength}{f': {why}' if why else ''}"
     if opened.is_cached:
-        yield Finding("version", "ok", f"{version.strength}: {version.why or opened.why}; its pages are kept")
+        yield Finding("version", "ok", f"{said}; its pages are kept")
+    elif version.is_barred:
+        yield Finding("version", "bad", f"{said}; never cached", "read it without cleancache")
     else:
-        yield Finding(
-            "version",
-            "bad",
-            f"{version.strength}: {opened.why or version.why}; not cached",
-            REMEDIES.get(version.strength, ""),
-        )
+        yield Finding("version", "bad", f"{said}; not cached", REMEDIES.get(version.strength, ""))

@@ -11,7 +11,7 @@ from cleancache.cli.access import Access
 from cleancache.cli.findings import Finding, findings
 from cleancache.cli.options import Commands, Flags, common, reading
 from cleancache.cli.say import Say, hide
-from cleancache.spec import parse_stack, printable_text, size_text
+from cleancache.spec import parse_stack, printable_text, size_text, with_limit
 
 WHERE_COUNTERS_ARE = (
     "a zcache lives in the process that reads, and so do its counters: ask there by pool.stats(), "
@@ -33,8 +33,9 @@ def stats(say: Say, as_json: bool, form: str, flags: Flags) -> None:
     settings = config.resolve(None, **flags.settings())
     facts = read_facts()
     with Access(flags) as access:
-        counted = access.pool(settings).stats()
-    tier = printable_text(parse_stack(settings.stack))
+        access.pool(settings)
+        counted = access.held()
+    tier = printable_text(with_limit(parse_stack(settings.stack), settings.limit))
     if form == "prometheus":
         from cleancache import metrics
 

@@ -33,7 +33,7 @@ def cat(say: Say, urls: tuple[str, ...], span: str | None, flags: Flags) -> None
     start, end = _span(span)
     with Access(flags) as access:
         for url in urls:
-            for item in access.items(url):
+            for item in access.items(url, below=False):
                 for piece in pieces(item, start, end):
                     sys.stdout.buffer.write(piece)
         sys.stdout.buffer.flush()
@@ -73,60 +73,59 @@ def warm(say: Say, urls: tuple[str, ...], dry_run: bool, force: bool, as_json: b
     """Read each URL (a pattern or a directory too) into the cache ahead of time."""
     with Access(flags) as access:
         items = [item for url in urls for item in access.items(url)]
-        size, unknown = sum(item.size or 0 for item in items), sum(item.size is None for item in items)
-        limit = sum(pool.stats().limit_bytes or 0 for pool in access.pools.values())
-        said = f"{len(items)} objects, {size_text(size)}" + (f" and {unknown} of unknown size" if unknown else "")
-        say.note(f"{said}; the limit is {size_text(limit)}" if limit else said)
-        report: dict[str, Any] = {
-            "objects": len(items),
-            "bytes": size,
-            "unknown_sizes": unknown,
-            "limit_bytes": limit,
-            "dry_run": dry_run,
-        }
         if not items:
             raise click.ClickException(f"nothing to read at {hide(', '.join(urls))}")
+        size, unknown = sum(item.size or 0 for item in items), sum(item.size is None for item in items)
+        limit = access.held().limit_bytes or 0
+        count = f"{len(items)} object{'s' * (len(items) != 1)}"
+        said = f"{count}, {size_text(size)}{f' and {unknown} of unknown size' * bool(unknown)}"
+        say.note(f"{said}; the limit is {size_text(limit)}")
+        report: dict[str, Any] = {"objects": len(items), "bytes": size, "unknown_sizes": unknown, "limit_bytes": limit}
         if size > limit and not force:
             raise click.ClickException(
                 f"{size_text(size)} is more than the limit of {size_text(limit)}: "
                 "raise --limit, name fewer objects, or say --force to read all the same"
             )
-        if not dry_run:
-            began = time.monotonic()
-            with Progress(say, size) as progress:
-                each(STREAMS, items, lambda item: _read(item, progress))
-            seconds = time.monotonic() - began
-            report |= outcome(access, progress.done, seconds)
-            rate = size_text(int(progress.done / max(seconds, 1e-6)))
-            say.note(
-                f"{size_text(progress.done)} in {seconds:.1f} s ({rate}/s), {report['source_reads']} requests to it"
-            )
-            say.note(f"held: {report['resident_pages']} pages, {size_text(sum(report['used_bytes'].values()))}")
-            say.note(
-                "the pages of a zcache end with this process: it is the program that reads which has to warm its own"
-            )
+        refused = [] if dry_run else _warm(say, access, items, size, report)
         if as_json:
             say.json(report)
         elif dry_run:
             say.out(said)
+    if refused:
+        raise click.ClickException(
+            f"{len(refused)} of {count} cannot be kept, as {refused[0]}; 'cleancache check URL' says what to do"
+        )
 
 
-def _read(item: Item, progress: Progress) -> None:
-    for piece in pieces(item):
-        progress.add(len(piece))
+def _warm(say: Say, access: Access, items: list[Item], size: int, report: dict[str, Any]) -> list[str]:
+    """Read all *items* into the cache, add what came of it to *report*; what is not cached and why."""
+    refused: list[str] = []
+    began = time.monotonic()
 
+    def one(item: Item) -> None:
+        if not item.place.reader.warm(item.name, progress.add) and item.size != 0:
+            refused.append(f"{item.name} ({item.place.reader.open(item.name).why})")
 
-def outcome(access: Access, done: int, seconds: float) -> dict[str, Any]:
-    """Figures of what was read, as in `Stats`."""
-    stats = access.stats()
-    return {
-        "read": done,
+    with Progress(say, size) as progress:
+        each(STREAMS, items, one)
+    seconds = time.monotonic() - began
+    held, read = access.held(), access.read()
+    used = dict(held.used_bytes or {})
+    report |= {
+        "read": progress.done,
         "seconds": round(seconds, 6),
-        "source_reads": stats.source_reads,
-        "source_bytes": stats.source_bytes,
-        "unversioned": stats.unversioned,
-        "resident_pages": stats.resident_pages,
-        "used_bytes": dict(stats.used_bytes or {}),
-        "logical_bytes": stats.logical_bytes,
-        "unique_bytes": stats.unique_bytes,
+        "not_cached": len(refused),
+        "source_reads": read.source_reads,
+        "source_bytes": read.source_bytes,
+        "resident_pages": held.resident_pages,
+        "used_bytes": used,
+        "logical_bytes": held.logical_bytes,
+        "unique_bytes": held.unique_bytes,
     }
+    rate = size_text(int(progress.done / max(seconds, 1e-6)))
+    say.note(
+        f"{size_text(progress.done)} in {seconds:.1f} s ({rate}/s), {read.source_reads} requests to the source; "
+        f"held: {held.resident_pages or 0} pages in {size_text(sum(used.values()))}"
+    )
+    say.note("the pages of a zcache end with this process: a program that reads warms its own")
+    return refused
