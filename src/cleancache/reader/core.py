@@ -1,5 +1,6 @@
 """The Reader: byte ranges of names in, right bytes out, from the cache where the version allows it.
- It asks the version at every open (F5), keeps one version an open file (F4), starts over when the object changed and
+
+It asks the version at every open (F5), keeps one version an open file (F4), starts over when the object changed and
 nothing was handed out yet, says `ESTALE` when something was, and lets the source's own errors through unchanged (F11,
 X33). The pages are the business of `gather`, the names of `names`; all front ends are thin over this.
 """
@@ -296,6 +297,7 @@ class Reader:
             if data is not None:
                 return data
         opened = self.open(name)
+        opened.next_offset = -1  # one range is no sequence: nothing is read ahead of it
         if opened.size is None:
             return self._whole(opened)[start:end]
         low, stop = _clip(opened.size, start, end)

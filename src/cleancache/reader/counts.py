@@ -1,5 +1,6 @@
 """The Reader's counters, exact under threads, and the measured cost of cache and source.
- R7: the sum of `read_bytes` is what callers got. Bytes of a flight that another call leads count as `cache`: this
+
+R7: the sum of `read_bytes` is what callers got. Bytes of a flight that another call leads count as `cache`: this
 call did not fetch them.
 """
 

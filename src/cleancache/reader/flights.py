@@ -1,6 +1,7 @@
 """Flights: a fetch on its way, and who may wait for it; and the few threads that carry fetches nobody should wait for
 one by one.
- A page is fetched once however many threads miss it (F9). A flight notes the flush count of its object before its
+
+A page is fetched once however many threads miss it (F9). A flight notes the flush count of its object before its
 bytes are first read. A reader joins a flight only if that count is still the same, so bytes from before a flush go to
 nobody who came after it (laws 1.2, F8). Joiners wait at most the fill deadline, and when the flight fails they fetch
 for themselves: another's error is not theirs.

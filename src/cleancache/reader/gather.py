@@ -1,5 +1,6 @@
 """Pages: from the raw pages, else the pool, else a flight from the source; checked, put, handed over.
- The order that keeps bytes right: note the object's flush count, then ask the source *under the version of the open
+
+The order that keeps bytes right: note the object's flush count, then ask the source *under the version of the open
 file*, then check length and range, then hand over and `land` (which puts only while the flush count stands). Nothing
 that could not be proven to have the version is put (F6), nothing that contradicts it is handed over (F4, X34). A page
 of the wrong length from the cache is a miss and a flush (V6).

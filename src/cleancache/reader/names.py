@@ -1,5 +1,6 @@
 """What a Reader remembers of a name: the version it was last told, when, and the objects whose pages it may have put.
- Bounded: past `limit` names the least recently opened is forgotten, and from then on the flush of a name that is not
+
+Bounded: past `limit` names the least recently opened is forgotten, and from then on the flush of a name that is not
 here must cover the whole pool: coarser, never less. `max_stale` counts from when the source was asked, by the
 monotonic clock (F5, F11).
 """

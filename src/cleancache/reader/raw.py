@@ -1,5 +1,6 @@
 """The last few raw pages of this process: what makes a 4 KiB read of a 64 KiB page cost a slice (performance lesson 3).
- One table for all Readers, at most `LIMIT_BYTES` in all, least recently used first out. An entry carries the flush
+
+One table for all Readers, at most `LIMIT_BYTES` in all, least recently used first out. An entry carries the flush
 count of its object from before its bytes were read, and is given only while that count is still the same: a flush
 empties it without knowing of it.
 """

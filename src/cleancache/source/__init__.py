@@ -27,6 +27,18 @@ def source_for(fs: Any, *, lease: str = "auto") -> Source:
         from cleancache.source.http import HttpSource
 
         return HttpSource(fs)
+    if protocols & {"s3", "s3a"}:
+        from cleancache.source.s3 import S3Source
+
+        return S3Source(fs)
+    if protocols & {"gs", "gcs"}:
+        from cleancache.source.gcs import GcsSource
+
+        return GcsSource(fs)
+    if protocols & {"abfs", "az", "abfss"}:
+        from cleancache.source.abfs import AbfsSource
+
+        return AbfsSource(fs)
     from cleancache.source.plain import PlainSource
 
     return PlainSource(fs)

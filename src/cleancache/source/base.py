@@ -1,5 +1,6 @@
 """What a source is: the place where bytes can be fetched again, and the only one that knows which version is current.
- Freshness (promise one) rests on two answers that only a source can give. *Which version is current?* `version` asks
+
+Freshness (promise one) rests on two answers that only a source can give. *Which version is current?* `version` asks
 it past every client-side listing cache. *Which version did these bytes have?* `read` is conditional: it proves that
 its bytes have the version asked for, or raises `Changed`. What cannot be proven may be handed out when nothing
 contradicts it, but is not put (`fit`).

@@ -1,5 +1,6 @@
 """HTTP and HTTPS: the version is a strong ETag, and every range is asked with `If-Match` and checked when it comes.
- Own requests on the session of fsspec's HTTP file system, because its `cat_file` hides the reply's headers and trusts
+
+Own requests on the session of fsspec's HTTP file system, because its `cat_file` hides the reply's headers and trusts
 the server. A version is asked by HEAD with `Cache-Control: no-cache` (S22; by a GET of one byte where HEAD is
 refused). Then each answer must have status 206, exactly the range, the same ETag and exactly the length (S20); a
 server that ignores `Range` answers 200, and the part is cut out of that. A weak ETag is no proof (S18);

@@ -1,13 +1,16 @@
 """Files of this machine: the version is the file's own stat, in nanoseconds, taken from the open descriptor.
- Token: file system, inode, birth time, size, mtime, ctime. The path is not in it (S8): hard links and bind mounts
+
+Token: file system, inode, birth time, size, mtime, ctime. The path is not in it (S8): hard links and bind mounts
 share pages, a renamed file keeps its own, and a name that another file took over gets that file's (S9, F1). ctime
 makes `utime` visible (S5).
- A stamp has a grain, so equal stats prove nothing while a file is young (§3.1, S1: on Linux 6.1, 982 of 1000 rewrites
+
+A stamp has a grain, so equal stats prove nothing while a file is young (§3.1, S1: on Linux 6.1, 982 of 1000 rewrites
 right after a stat left it as it was). Bytes are put only if the stats before and after the read are equal and both
 stamps are `YOUNG_NS` old on the clock that made them; a stamp of the future is young (S7). One write that lasts
 longer than that is stopped by a read lease, which the kernel grants only while nobody has the file open for writing
 or mapped writable (§3.2, S2, S4); it is held for one read.
- Network file systems stamp with another machine's clock (S14–S16): there a version counts once it was seen twice,
+
+Network file systems stamp with another machine's clock (S14–S16): there a version counts once it was seen twice,
 `YOUNG_NS` apart on our monotonic clock, or when it is an hour old. RAM file systems are never cached: mapped writes
 leave no stamp there, and they are RAM already. Not here: the inode's generation number (birth time does its work),
 and devices written under a file system (S10).

@@ -1,6 +1,7 @@
 """File systems whose version is weak (SFTP, FTP, SMB, WebDAV, WebHDFS) or missing (memory, archives, whatever we do
 not know).
- *Weak* (S28): size and a stamp of a second's grain, no conditional read. Off unless the user wrote `max_stale` or
+
+*Weak* (S28): size and a stamp of a second's grain, no conditional read. Off unless the user wrote `max_stale` or
 `immutable`; then stat, read, stat, equal both times, and put only if the stamp is old: seen twice, `YOUNG_S` apart on
 our clock, or an hour old. *None*: every read goes to the source, in one request, so that nothing is blended; with
 `immutable` the pages go by name and size alone.

@@ -1,5 +1,6 @@
 """Everything the kernel says about an open file that tells one version of it from another; two system calls.
- `statx` gives the birth time and the mount's id, which `os.fstat` does not; without it (musl before 1.2.4, other
+
+`statx` gives the birth time and the mount's id, which `os.fstat` does not; without it (musl before 1.2.4, other
 systems) the rest must do. `statfs` gives the kind of file system. Its identity (S6) is the file system's own UUID
 where the kernel puts it into `f_fsid` (ext4, btrfs, ZFS); elsewhere `f_fsid` comes from the device number, which is
 given out again after an unmount, so the mount's id (unique since Linux 6.8) and the boot's id are added. Never
