@@ -3,7 +3,7 @@
 A record is `header + stored bytes`. Every field of the header is checked at every hit: the stamp (format and the life
 of the Store it belongs to) and the name by equality with what was asked for, the meta word (codec, raw length, stored
 length) by seeding the checksum of the stored bytes. Any difference is a miss and a counter, never an exception (D1,
-D3, C10). The touch byte is outside the checksum: it is the policy's, and it may be wrong without harm.
+D3, C10).
 
 The header carries the whole handle and not a digest of it, since the walk that reclaims a segment must find the owner
 of each record; 48 bytes are 0.07 % of a page of 64 KiB. Nothing in the data chooses code: an unknown codec number is
@@ -27,9 +27,8 @@ from cleancache.errors import SpecError
 
 Buffer = bytes | bytearray | memoryview
 
-HEADER: Final = struct.Struct("<QQQ40sQQ")  # checksum, meta, stamp, pool + object, page, touch byte and padding
+HEADER: Final = struct.Struct("<QQQ40sQ")  # checksum, meta, stamp, pool + object, page
 HEADER_BYTES: Final = HEADER.size
-TOUCH_AT: Final = HEADER_BYTES - 8  # offset of the touch byte in a record
 MAX_TOUCHES: Final = 3  # S3-FIFO counts to three
 FORMAT: Final = 0x0001_6363  # 'cc' and a version of the format; goes into the upper half of the stamp
 LENGTH_BITS: Final = 24
@@ -61,9 +60,9 @@ def stamp(epoch: int) -> int:
     return FORMAT << 32 | epoch
 
 
-def checksum(stored: Buffer, meta: int) -> int:
-    """xxh3 over the stored bytes, seeded with the meta word. Source: D1; 0.4 of a hot copy (bench/store.py)."""
-    return xxh3_64_intdigest(stored, meta)
+def checksum(stored: Buffer, seed: int) -> int:
+    """xxh3 over the stored bytes, seeded with the meta word and the secret of the Store's life (D1)."""
+    return xxh3_64_intdigest(stored, seed)
 
 
 def pays(raw_length: int, stored_length: int) -> bool:

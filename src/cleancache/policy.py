@@ -136,7 +136,7 @@ class Ghost:
 
     >>> ghost = Ghost(16)
     >>> ghost.add(hash("a"))
-    ... ghost.take(hash("a")), ghost.take(hash("a"))
+    >>> ghost.take(hash("a")), ghost.take(hash("a"))
     (True, False)
     """
 

@@ -23,7 +23,16 @@ _OPTIONS: Final = ("codec", "exclusive", "pressure")
 _WORDS: Final = {"yes": True, "no": False}
 
 
-def connect(tier: Tier) -> Store:
+class Zcache(Store):
+    """A `Store` whose limit follows the memory pressure for as long as it is open."""
+
+    def close(self) -> None:
+        """Drop all pages, give the memory back and watch no more. Idempotent."""
+        watch.remove(self)
+        super().close()
+
+
+def connect(tier: Tier) -> Zcache:
     """A Store for `zcache[:codec=lz4|zstd|none][:exclusive=yes|no][:pressure=yes|no][:LIMIT]`.
 
     Raises: SpecError, for an unknown option or value, or a limit below 8 MiB.
@@ -49,7 +58,7 @@ def connect(tier: Tier) -> Store:
     limit_bytes = int(asked * memory_allowed()) if isinstance(asked, Share) else asked
     if limit_bytes < LEAST_LIMIT:
         raise SpecError(f"{tier.text!r} is a limit of {size_text(limit_bytes)}; the least is {size_text(LEAST_LIMIT)}")
-    store = Store(
+    store = Zcache(
         limit_bytes,
         codec=options.get("codec", "lz4"),
         exclusive=flags["exclusive"],

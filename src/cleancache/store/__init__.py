@@ -21,11 +21,11 @@ from typing import Final
 
 from cleancache import codec as codecs
 from cleancache.backend import Buffer, Stats
-from cleancache.codec import HEADER, HEADER_BYTES, RAW, TOUCH_AT
+from cleancache.codec import HEADER, HEADER_BYTES, RAW
 from cleancache.handle import Handle, Scope, is_valid, scope_is_valid
 from cleancache.policy import Queue
 from cleancache.store import reclaim
-from cleancache.store.core import HOLDER_COST, Core, Evicted, Spill
+from cleancache.store.core import HOLDER_COST, Core, Evicted, Spill, so_far
 
 __all__ = ["Evicted", "Spill", "Store"]
 
@@ -73,6 +73,8 @@ class Store:
         self._inside = False  # this thread is in the middle of a change (it holds the lock)
         self._owed: list[Scope] = []  # flushes that arrived so
         self._reclaimer: reclaim.Reclaimer | None = None
+        if background:
+            self._core.wake = _waker(weakref.ref(self))
         _stores.add(self)
 
     # --- verbs ------------------------------------------------------------------------------------
@@ -80,58 +82,69 @@ class Store:
     def get(self, handle: Handle) -> bytes | None:
         """The page of *handle*, or None. See `Backend.get`."""
         core = self._core
-        with core.lock:
-            core.gets += 1
-            try:
-                pool, obj, page = handle
-                at = core.index[pool][obj][page]
-                view = core.view
-                touches = view[at + TOUCH_AT]
-                if touches < codecs.MAX_TOUCHES:
-                    view[at + TOUCH_AT] = touches + 1
-                core.hits += 1
-            except (KeyError, TypeError, ValueError, IndexError):
-                return self._miss("down" if self._is_closed else "absent" if is_valid(handle) else "malformed")
-            if self._is_exclusive or self._inside:
-                return self._take(handle, at)
+        next(core.gets)
+        try:
+            pool, obj, page = handle
+            objects = core.index.get(pool)
+            at = None if objects is None else objects[obj].get(page) if obj in objects else None
+        except (TypeError, ValueError):  # unhashable, or not three fields
+            return self._miss("malformed")
+        if at is None:
+            if objects is None and not (is_valid(handle) and not self._is_closed):
+                return self._miss("malformed" if not is_valid(handle) else "down")
+            next(core.absent)
+            return None
+        if self._is_exclusive:
+            return self._take(handle)
         found = core.read(at, pool + obj, page)
-        return found if found is not None else self._look_again(handle)
+        if found is None:
+            return self._look_again(handle)
+        core.touch(at)
+        next(core.hits)
+        return found
 
     def _miss(self, reason: str) -> bytes | None:
-        self._core.misses[reason] = self._core.misses.get(reason, 0) + 1
+        with self._core.lock:
+            self._core.misses[reason] = self._core.misses.get(reason, 0) + 1
         return None
 
     def _look_again(self, handle: Handle) -> bytes | None:
-        """A hit that did not verify: moved, gone or damaged. Under the lock nothing moves, so this answer stands."""
+        """A record that did not verify: moved, gone or damaged. Under the lock nothing moves, so this answer stands."""
         core = self._core
         with core.lock:
             at = core.find(handle)
-            found = None if at is None else core.read(at, handle[0] + handle[1], handle[2])
-            if found is not None:
-                return found
-            core.hits -= 1
             if at is None:
-                return self._miss("down" if self._is_closed else "absent")
-            core.forget(handle, at, "corrupt")
-            return self._miss("corrupt")
+                return self._miss("absent")
+            found = core.read(at, handle[0] + handle[1], handle[2])
+            if found is None:
+                return self._lose(handle, at, "corrupt", "corrupt")
+            next(core.hits)
+            return found
 
-    def _take(self, handle: Handle, at: int) -> bytes | None:
-        """An exclusive hit moves the page out (law V8); a verb inside a change of this very thread misses. Under the
-        lock."""
+    def _take(self, handle: Handle) -> bytes | None:
+        """An exclusive hit moves the page out (law V8)."""
         core = self._core
+        with core.lock:
+            at = core.find(handle)
+            if at is None:
+                return self._miss("absent")
+            found = core.read(at, handle[0] + handle[1], handle[2])
+            if found is None or self._inside:
+                return self._lose(handle, at, "corrupt", "corrupt")
+            self._lose(handle, at, "taken", None)
+            next(core.hits)
+            return found
+
+    def _lose(self, handle: Handle, at: int, left: str, missed: str | None) -> bytes | None:
+        """The page leaves in the middle of a get. Under the lock; a finaliser inside a change only misses (`late`)."""
         if self._inside:
-            core.hits -= 1
             return self._miss("late")
-        found = core.read(at, handle[0] + handle[1], handle[2])
         self._inside = True
         try:
-            core.forget(handle, at, "taken" if found is not None else "corrupt")
+            self._core.forget(handle, at, left)
         finally:
             self._leave()
-        if found is None:
-            core.hits -= 1
-            return self._miss("corrupt")
-        return found
+        return None if missed is None else self._miss(missed)
 
     def put(self, handle: Handle, data: Buffer) -> bool:
         """Keep a copy of *data* under *handle*, or refuse and drop an older copy. See `Backend.put`.
@@ -141,24 +154,23 @@ class Store:
         """
         core = self._core
         if not is_valid(handle):
-            with core.lock:
-                core.puts += 1
-                return self._refuse(handle, "malformed")
-        handle = Handle(*handle)
-        if not isinstance(data, bytes):
+            return self._put_nothing(handle, "malformed")
+        if type(handle) is not Handle:
+            handle = Handle(*handle)
+        if type(data) is not bytes:
             data = memoryview(data).cast("B")
         size = len(data)
         if not 0 < size <= self.max_page_bytes:
             return self._put_nothing(handle, "size")
-        tag = core.tag_of(data, handle.pool)
         meta = codecs.meta_word(RAW, size, size)
-        header = HEADER.pack(codecs.checksum(data, meta), meta, core.stamp, handle.pool + handle.object, handle.page, 0)
+        check = codecs.checksum(data, meta ^ core.secret)
+        header = HEADER.pack(check, meta, core.stamp, handle.pool + handle.object, handle.page)
         with core.lock:
             core.puts += 1
-            done = self._place(handle, data, header, tag)
+            done = self._place(handle, data, header, check)
             if done is not None:
                 return done
-        return self._place_with_help(handle, data, header, tag)
+        return self._place_with_help(handle, data, header, check)
 
     def _put_nothing(self, handle: Handle, reason: str) -> bool:
         with self._core.lock:
@@ -181,39 +193,37 @@ class Store:
         with core.lock:
             return self._refuse(handle, "full")
 
-    def _place(self, handle: Handle, data: Buffer, header: bytes, tag: int) -> bool | None:
+    def _place(self, handle: Handle, data: Buffer, header: bytes, check: int) -> bool | None:
         """Put under the lock: True, False, or None when room must be made first."""
         core = self._core
         if self._inside or self._is_closed or self._is_frozen:
             return self._refuse(handle, "late" if self._inside else "down" if self._is_closed else "frozen")
         self._inside = True
         try:
-            owner, _, domain = core.owner_of(handle.pool)
-            old = core.find(handle)
-            twin = core.twin(tag, data, domain)
-            cost = core.entry_cost(handle)
-            need = cost + (HOLDER_COST if twin is not None else HEADER_BYTES + len(data))
-            if not core.ledger.fits(owner, need):
-                if not reclaim.evict_own(core, owner, need):
+            owner, salt, domain = core.owner_of(handle.pool)
+            tag = check ^ salt
+            old, twin, cost = core.find(handle), core.twin(tag, data, domain), core.entry_cost(handle)
+            if owner in core.ledger.caps:
+                need = cost + (HOLDER_COST if twin is not None else HEADER_BYTES + len(data))
+                if not core.ledger.fits(owner, need) and not reclaim.evict_own(core, owner, need):
                     return self._refuse_here(handle, "quota")
-                old, twin = core.find(handle), core.twin(tag, data, domain)  # either may have been evicted
-                cost = core.entry_cost(handle)
+                old, twin, cost = core.find(handle), core.twin(tag, data, domain), core.entry_cost(handle)
             if core.used + cost + 2 * HOLDER_COST > core.limit - (0 if core.spares else core.segment_bytes):
                 return None
-            if twin is not None and twin == old:
-                core.replaced += 1
-                return True
-            if twin is not None:
-                core.share(handle, twin, owner)
-                at: int | None = twin
-            else:
-                at = core.append(Queue.RAW, header, data, len(data), tag, owner, keep=1)
+            if twin is None:
+                wanted = core.ghost.take(hash(handle))
+                at = core.append(Queue.RAW, header, data, len(data), tag, owner, keep=1, touches=int(wanted))
                 if at is None:
+                    if wanted:
+                        core.ghost.add(hash(handle))
                     return None
                 core.remember(tag, at)
-                if core.ghost.take(hash(handle)):
-                    core.view[at + TOUCH_AT] = 1
-            assert at is not None
+            elif twin == old:
+                core.replaced += 1
+                return True
+            else:
+                at = twin
+                core.share(handle, at, owner)
             core.enter(handle, at, owner)
             core.logical += len(data)
             if old is None:
@@ -226,8 +236,6 @@ class Store:
                 core.unhold(handle, old, owner)
         finally:
             self._leave()
-        if self._is_background and core.obtainable() < 3:
-            self._wake()
         return True
 
     def _refuse(self, handle: Handle, reason: str) -> bool:
@@ -327,8 +335,8 @@ class Store:
         core = self._core
         with core.lock:
             core.ledger.enroll(owner, weight=weight, cap_bytes=cap_bytes)
-            seed = core.secret ^ (hash(domain) & (1 << 64) - 1) if domain else core.secret
-            core.owners[pool] = (owner, seed, domain)
+            salt = hash((core.secret, domain)) & (1 << 64) - 1 if domain else 0
+            core.owners[pool] = (owner, salt, domain)
 
     def set_limit(self, limit_bytes: int) -> int:
         """Enforce *limit_bytes* (at most the ceiling) from now on; returns the bytes given back to the host."""
@@ -383,10 +391,10 @@ class Store:
                 "reader": core.reader_bytes,
             }
             return Stats(
-                gets=core.gets,
+                gets=so_far(core.gets),
                 puts=core.puts,
-                hits=core.hits,
-                misses=dict(core.misses),
+                hits=so_far(core.hits),
+                misses=core.misses | {"absent": core.misses.get("absent", 0) + so_far(core.absent)},
                 stored=core.stored,
                 replaced=core.replaced,
                 refused=dict(core.refused),
@@ -396,7 +404,7 @@ class Store:
                 used_bytes=used,
                 limit_bytes=core.limit,
                 ceiling_bytes=core.ceiling,
-                charged_bytes=core.ledger.charges(),
+                charged_bytes=core.ledger.snapshot(),
                 logical_bytes=core.logical,
                 unique_bytes=core.unique,
                 evicted_age_seconds=core.evicted_age,
@@ -420,6 +428,7 @@ class Store:
         arena, locks = core.arena, (core.lock, core.reclaim_lock)
         core.reset()
         core.lock, core.reclaim_lock = locks
+        core.end_charges()
         if arena is not None:
             arena.drop()
 
@@ -434,6 +443,17 @@ class Store:
         self._reclaimer = None
         self._inside = False
         self._owed = []
+
+
+def _waker(store: weakref.ref[Store]) -> Callable[[], object]:
+    """What the core calls when a segment was opened, without keeping the Store alive."""
+
+    def wake() -> None:
+        alive = store()
+        if alive is not None:
+            alive._wake()
+
+    return wake
 
 
 _held: list[Store] = []

@@ -3,7 +3,7 @@
 Index: pool → object → page → offset of the record in the arena, plain dictionaries, so that a flush costs its scope
 and nothing more. All a page costs besides its record is charged by constants measured with bench/store.py.
 
-Dedup (laws M8–M10): a table of fixed size leads from a keyed hash of the contents to a candidate record; the bytes
+Dedup (laws M8–M10): a table of fixed size leads from the contents' tag to a candidate record; the bytes
 are always compared. A record that several handles share has a `Shared` beside it: the holders, oldest first. The
 oldest pays; when it goes, the next one inherits. Each trust domain has its own keyed hash, so that pages of two
 domains never meet.
@@ -21,12 +21,13 @@ import threading
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable
+from itertools import count
 from typing import Final, NamedTuple
 
 from xxhash import xxh3_64_intdigest
 
 from cleancache import codec as codecs
-from cleancache.codec import HEADER, HEADER_BYTES, LENGTH_MASK, MAX_TOUCHES, RAW, TOUCH_AT
+from cleancache.codec import HEADER, HEADER_BYTES, LENGTH_MASK, MAX_TOUCHES, RAW
 from cleancache.handle import Handle, pool_text
 from cleancache.ledger import STORE, Ledger
 from cleancache.policy import Ghost, Order, Queue
@@ -37,7 +38,17 @@ OBJECT_COST: Final = 512  # a dictionary with one page, its slot and the 24 byte
 POOL_COST: Final = 512
 HOLDER_COST: Final = 320  # one holder of shared contents
 FIXED_COST: Final = 32 << 10  # the Store, its segments' lists and its counters
+TOUCH_SHIFT: Final = (
+    10  # records that begin in the same KiB share a touch count; only an object's last page is so short
+)
 LEAST_SLOT_BYTES: Final = 4096  # the tables have a slot for each page of this size
+
+
+def so_far(counter: count[int]) -> int:
+    """How often `next` was called on *counter*: exact without a lock, since `next` is one step and `+= 1` three."""
+    value: object = counter.__reduce__()[1][0]
+    assert isinstance(value, int)
+    return value
 
 
 class Evicted(NamedTuple):
@@ -80,6 +91,7 @@ class Core:
         self.max_page_bytes = min(1 << 20, self.segment_bytes - HEADER_BYTES)
         self.reader_bytes = reader_bytes
         self.spill = spill
+        self.wake: Callable[[], object] = lambda: None  # told whenever a segment was opened: room may be short
         self.clock = clock
         self.owners: dict[bytes, tuple[str, int, str]] = {}
         self.ledger = Ledger()
@@ -88,7 +100,8 @@ class Core:
 
     def zero_counters(self) -> None:
         """A new life begins with nothing counted."""
-        self.gets = self.puts = self.hits = self.stored = self.replaced = 0
+        self.gets, self.hits, self.absent = count(), count(), count()  # counted without the lock: see `so_far`
+        self.puts = self.stored = self.replaced = 0
         self.misses: dict[str, int] = {}
         self.refused: dict[str, int] = {}
         self.flushes: dict[str, int] = {}
@@ -114,18 +127,21 @@ class Core:
         self.tags = array("Q", bytes(8 * (self.tag_mask + 1)))
         self.secret = secrets.randbits(64)
         self.pages_bytes = self.dead_bytes = self.logical = self.unique = self.resident = 0
-        self.index_bytes = FIXED_COST + self.ghost.nbytes + 8 * (self.tag_mask + 1)
+        self.touches = bytearray((self.ceiling >> TOUCH_SHIFT) + 1)
+        self.index_bytes = FIXED_COST + self.ghost.nbytes + 8 * (self.tag_mask + 1) + len(self.touches)
+        self.used = self.index_bytes + self.reader_bytes  # all bytes that count against the limit: Σ of the four parts
         self.evicted_age: float | None = None
-        for owner, size in self.ledger.charges().items():
-            self.ledger.charge(owner, -size)
-        self.ledger.charge(STORE, self.index_bytes + self.reader_bytes)
+        self.ledger.charges.clear()
+        self.ledger.charge(STORE, self.used)
+
+    def end_charges(self) -> None:
+        """A closed Store has no tables and is charged nothing (law N2)."""
+        self.tags, self.tag_mask = array("Q", bytes(8)), 0
+        self.ghost = Ghost(1)
+        self.ledger.charge(STORE, -self.index_bytes - self.reader_bytes)
+        self.index_bytes = self.reader_bytes = 0
 
     # --- room -------------------------------------------------------------------------------------
-
-    @property
-    def used(self) -> int:
-        """All bytes that count against the limit."""
-        return self.pages_bytes + self.dead_bytes + self.index_bytes + self.reader_bytes
 
     def reserve(self) -> bool:
         """Reserve the arena at first use; False if the host refuses."""
@@ -151,14 +167,10 @@ class Core:
         if self.obtainable() <= keep or not self.reserve():
             return None
         assert self.arena is not None
-        if self.spares:
-            number = self.spares.pop()
-        else:
-            number = self.arena.free.pop()
-            self.dead_bytes += self.segment_bytes
-            self.ledger.charge(STORE, self.segment_bytes)
+        number = self.spares.pop() if self.spares else self.take_free()
         self.close_open(queue)
         segment = self.segments[number] = self.opened[queue] = Segment(number, queue, self.clock())
+        self.wake()
         return segment
 
     def close_open(self, queue: Queue) -> None:
@@ -187,7 +199,22 @@ class Core:
         self.arena.punch(number)
         self.arena.free.append(number)
         self.dead_bytes -= self.segment_bytes
+        self.used -= self.segment_bytes
         self.ledger.charge(STORE, -self.segment_bytes)
+
+    def take_free(self) -> int:
+        """Hold a free segment from now on: its memory is the Store's dead room until something lives there."""
+        assert self.arena is not None
+        self.dead_bytes += self.segment_bytes
+        self.used += self.segment_bytes
+        self.ledger.charge(STORE, self.segment_bytes)
+        return self.arena.free.pop()
+
+    def charge_index(self, owner: str, size: int) -> None:
+        """Add *size* bytes of entries (which may be negative) to *owner*."""
+        self.index_bytes += size
+        self.used += size
+        self.ledger.charge(owner, size)
 
     # --- records ----------------------------------------------------------------------------------
 
@@ -198,13 +225,21 @@ class Core:
         return None if pages is None else pages.get(handle[2])
 
     def owner_of(self, pool: bytes) -> tuple[str, int, str]:
-        """Owner, key of the content hash, and trust domain of a pool; a pool nobody enrolled owns itself, in the
+        """Owner, salt of the content tags, and trust domain of a pool; a pool nobody enrolled owns itself, in the
         common domain."""
         entry = self.owners.get(pool)
-        return entry if entry is not None else (pool_text(pool), self.secret, "")
+        return entry if entry is not None else (pool_text(pool), 0, "")
 
     def append(
-        self, queue: Queue, header: bytes, stored: codecs.Buffer, raw_length: int, tag: int, owner: str, keep: int
+        self,
+        queue: Queue,
+        header: bytes,
+        stored: codecs.Buffer,
+        raw_length: int,
+        tag: int,
+        owner: str,
+        keep: int,
+        touches: int = 0,
     ) -> int | None:
         """Write a record; None if there is no room. The charge goes from the Store to *owner*."""
         size = HEADER_BYTES + len(stored)
@@ -219,12 +254,15 @@ class Core:
         segment.offsets.append(at)
         segment.raws.append(raw_length)
         segment.tags.append(tag)
+        self.touches[at >> TOUCH_SHIFT] = touches
         segment.filled += size
         segment.live += size
         segment.owners[owner] = segment.owners.get(owner, 0) + size
         self.pages_bytes += size
         self.dead_bytes -= size
-        self.ledger.move(STORE, owner, size)
+        charges = self.ledger.charges
+        charges[STORE] -= size
+        charges[owner] += size
         self.unique += raw_length
         return at
 
@@ -267,8 +305,7 @@ class Core:
             cost += PAGE_COST
         pages[handle.page] = at
         if cost:
-            self.index_bytes += cost
-            self.ledger.charge(owner, cost)
+            self.charge_index(owner, cost)
 
     def entry_cost(self, handle: Handle) -> int:
         """What `enter` would charge."""
@@ -292,8 +329,7 @@ class Core:
             if not objects:
                 del self.index[handle.pool]
                 cost += POOL_COST
-        self.index_bytes -= cost
-        self.ledger.charge(owner, -cost)
+        self.charge_index(owner, -cost)
 
     def forget(self, handle: Handle, at: int, reason: str) -> None:
         """The page of *handle*, whose record is at *at*, leaves for *reason*."""
@@ -313,8 +349,7 @@ class Core:
             return
         payer = next(iter(shared.holders))
         del shared.holders[handle]
-        self.index_bytes -= HOLDER_COST
-        self.ledger.charge(owner, -HOLDER_COST)
+        self.charge_index(owner, -HOLDER_COST)
         if not shared.holders:
             del self.shared[at]
             self.release(at, owner)
@@ -336,8 +371,7 @@ class Core:
                 return
             self.leave(holder, heir)
             del shared.holders[holder]
-            self.index_bytes -= HOLDER_COST
-            self.ledger.charge(heir, -HOLDER_COST)
+            self.charge_index(heir, -HOLDER_COST)
             self.logical -= segment.raws[self.locate(at)[1]]
             self.resident -= 1
             self.left["evicted"] = self.left.get("evicted", 0) + 1
@@ -345,10 +379,6 @@ class Core:
         self.release(at, payer)
 
     # --- contents ---------------------------------------------------------------------------------
-
-    def tag_of(self, data: codecs.Buffer, pool: bytes) -> int:
-        """The keyed hash of contents in the trust domain of *pool*; it never leaves the process and names nothing."""
-        return xxh3_64_intdigest(data, self.owner_of(pool)[1])
 
     def remember(self, tag: int, at: int) -> None:
         """Let the contents of *tag* be found at *at*."""
@@ -362,7 +392,7 @@ class Core:
         at = (slot & (1 << 40) - 1) - 1
         if at // self.segment_bytes not in self.segments:
             return None
-        _, meta, stamp, name, page, _ = HEADER.unpack_from(self.view, at)
+        _, meta, stamp, name, page = HEADER.unpack_from(self.view, at)
         shared = self.shared.get(at)
         holder = next(iter(shared.holders)) if shared else Handle(name[:16], name[16:], page)
         if stamp != self.stamp or self.find(holder) != at or self.owner_of(holder.pool)[2] != domain:
@@ -376,14 +406,12 @@ class Core:
         """Make *handle* a holder of the record at *at* (which has one already)."""
         shared = self.shared.get(at)
         if shared is None:
-            _, _, _, name, page, _ = HEADER.unpack_from(self.view, at)
+            _, _, _, name, page = HEADER.unpack_from(self.view, at)
             first = Handle(name[:16], name[16:], page)
             shared = self.shared[at] = Shared(first)
-            self.index_bytes += HOLDER_COST
-            self.ledger.charge(self.owner_of(first.pool)[0], HOLDER_COST)
+            self.charge_index(self.owner_of(first.pool)[0], HOLDER_COST)
         shared.holders[handle] = None
-        self.index_bytes += HOLDER_COST
-        self.ledger.charge(owner, HOLDER_COST)
+        self.charge_index(owner, HOLDER_COST)
 
     def read(self, at: int, name: bytes, page: int) -> bytes | None:
         """The page in the record at *at*, if every field and the checksum agree; else None.
@@ -393,7 +421,7 @@ class Core:
         """
         view = self.view
         try:
-            check, meta, stamp, found, number, _ = HEADER.unpack_from(view, at)
+            check, meta, stamp, found, number = HEADER.unpack_from(view, at)
         except struct.error:  # closed meanwhile
             return None
         if (found != name or number != page) and not self.is_shared_as(at, found, number, name, page):
@@ -405,10 +433,10 @@ class Core:
             return None
         if meta >> 48 == RAW:
             body = bytes(view[start : start + stored])
-            return body if xxh3_64_intdigest(body, meta) == check and stored == raw_length else None
+            return body if xxh3_64_intdigest(body, meta ^ self.secret) == check and stored == raw_length else None
         part = view[start : start + stored]
         opened = codecs.decompress(meta >> 48, part, raw_length)
-        return opened if xxh3_64_intdigest(part, meta) == check else None
+        return opened if xxh3_64_intdigest(part, meta ^ self.secret) == check else None
 
     def is_shared_as(self, at: int, found: bytes, number: int, name: bytes, page: int) -> bool:
         """Say whether the record under *found* is shared and *name* is one of its holders."""
@@ -420,7 +448,7 @@ class Core:
         )
 
     def touch(self, at: int) -> None:
-        """Note that the page was wanted again."""
-        touches = self.view[at + TOUCH_AT]
+        """Note that the page at *at* was wanted again. Without the lock: a count that is off by one harms nobody."""
+        touches = self.touches[at >> TOUCH_SHIFT]
         if touches < MAX_TOUCHES:
-            self.view[at + TOUCH_AT] = touches + 1
+            self.touches[at >> TOUCH_SHIFT] = touches + 1

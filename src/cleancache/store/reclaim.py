@@ -19,11 +19,11 @@ import weakref
 from typing import Final
 
 from cleancache import codec as codecs
-from cleancache.codec import HEADER, HEADER_BYTES, LENGTH_MASK, RAW, TOUCH_AT, Codec
+from cleancache.codec import HEADER, HEADER_BYTES, LENGTH_MASK, RAW, Codec
 from cleancache.handle import Handle
 from cleancache.policy import DEAD_SHARE, Act, Queue, Verdict, touches_after, verdict
 from cleancache.store.arena import Segment
-from cleancache.store.core import Core, Evicted
+from cleancache.store.core import TOUCH_SHIFT, Core, Evicted
 
 _IDLE_S: Final = 5.0  # how often an idle thread looks whether its Store still exists
 
@@ -92,7 +92,7 @@ def _holders(core: Core, at: int) -> list[Handle]:
     shared = core.shared.get(at)
     if shared is not None:
         return list(shared.holders)
-    _, _, _, name, page, _ = HEADER.unpack_from(core.view, at)
+    _, _, _, name, page = HEADER.unpack_from(core.view, at)
     handle = Handle(name[:16], name[16:], page)
     return [handle] if core.find(handle) == at else []
 
@@ -111,7 +111,7 @@ def _carry(core: Core, codec: Codec, act: Act, segment: Segment, place: int, vic
             holders = _holders(core, at)
             if not holders:
                 return
-        touches = core.view[at + TOUCH_AT]
+        touches = core.touches[at >> TOUCH_SHIFT]
         judgement = Verdict.SMALL if victim is not None else verdict(act, segment.queue, touches)
         if judgement is Verdict.DROP:
             for handle in holders:
@@ -120,7 +120,7 @@ def _carry(core: Core, codec: Codec, act: Act, segment: Segment, place: int, vic
             return
         target = Queue.MAIN if judgement is not Verdict.SMALL or segment.queue is Queue.MAIN else Queue.SMALL
         after = touches_after(judgement, touches)
-        check, meta, stamp, _, _, _ = HEADER.unpack_from(core.view, at)
+        check, meta, stamp, _, _ = HEADER.unpack_from(core.view, at)
         length = meta & LENGTH_MASK
         if segment.queue is not Queue.RAW or codec.compress is None:
             header = bytes(core.view[at : at + HEADER_BYTES])
@@ -128,7 +128,7 @@ def _carry(core: Core, codec: Codec, act: Act, segment: Segment, place: int, vic
             _land(core, segment, place, target, header, body, after)
             return
         stored = core.view[at + HEADER_BYTES : at + HEADER_BYTES + length]
-    if stamp != core.stamp or meta >> 48 != RAW or codecs.checksum(stored, meta) != check:
+    if stamp != core.stamp or meta >> 48 != RAW or codecs.checksum(stored, meta ^ core.secret) != check:
         with core.lock:
             for handle in _holders(core, at):
                 core.forget(handle, at, "corrupt")
@@ -143,7 +143,7 @@ def _carry(core: Core, codec: Codec, act: Act, segment: Segment, place: int, vic
         new_meta = codecs.meta_word(number, length, len(kept))
         first = holders[0]
         header = HEADER.pack(
-            codecs.checksum(kept, new_meta), new_meta, core.stamp, first.pool + first.object, first.page, 0
+            codecs.checksum(kept, new_meta ^ core.secret), new_meta, core.stamp, first.pool + first.object, first.page
         )
         _land(core, segment, place, target, header, kept, after)
 
@@ -157,16 +157,15 @@ def _land(
     shared = core.shared.get(at)
     holders = _holders(core, at)
     owner = core.owner_of(holders[0].pool)[0]
-    new = core.append(target, header, stored, raw_length, tag, owner, keep=0)
+    new = core.append(target, header, stored, raw_length, tag, owner, keep=0, touches=touches)
     if new is None:
         for handle in holders:
             evict(core, handle, at)
         return
-    core.view[new + TOUCH_AT] = touches
     for handle in holders:
         core.index[handle.pool][handle.object][handle.page] = new
     if shared is not None:
-        _, _, _, name, page, _ = HEADER.unpack_from(core.view, new)
+        _, _, _, name, page = HEADER.unpack_from(core.view, new)
         shared.name = (name, page)
         core.shared[new] = core.shared.pop(at)
     core.release(at, owner)
@@ -177,7 +176,7 @@ def _land(
 def evict(core: Core, handle: Handle, at: int) -> None:
     """The page leaves because its room is needed; the spill hook may take it. Under the lock."""
     if core.spill is not None:
-        _, meta, _, _, _, _ = HEADER.unpack_from(core.view, at)
+        _, meta, _, _, _ = HEADER.unpack_from(core.view, at)
         length = meta & LENGTH_MASK
         stored = bytes(core.view[at + HEADER_BYTES : at + HEADER_BYTES + length])
         if core.spill(Evicted(handle, meta >> 48, meta >> 24 & LENGTH_MASK, stored)):
@@ -322,9 +321,7 @@ class Reclaimer:
                 arena = core.arena
                 if arena is None or core.spares or not arena.free or core.obtainable() < 3:
                     return
-                number = arena.free.pop()
-                core.dead_bytes += core.segment_bytes
-                core.ledger.charge("store", core.segment_bytes)
+                number = core.take_free()
             arena.populate(number)
             with core.lock:
                 core.spares.append(number)
