@@ -114,12 +114,19 @@ Case = Callable[[], int]  # does some operations and says how many
 
 
 def measure(
-    cases: Mapping[str, Case], scale: Scale = FULL, *, clock: Callable[[], int] = time.thread_time_ns, seed: int = 0
+    cases: Mapping[str, Case],
+    scale: Scale = FULL,
+    *,
+    after: Mapping[str, Callable[[], object]] | None = None,
+    clock: Callable[[], int] = time.thread_time_ns,
+    seed: int = 0,
 ) -> dict[str, list[float]]:
     """Microseconds an operation of each case, in each round; rounds of all cases, shuffled.
 
-    A case is repeated within its round until `scale.round_s` is over. The first round is thrown away: it warms up.
+    A case is repeated within its round until `scale.round_s` is over; what *after* names for it runs in between, off
+    the clock. The first round is thrown away: it warms up.
     """
+    clean_up = after or {}
     chance = random.Random(seed)
     times: dict[str, list[float]] = {name: [] for name in cases}
     gc_was_on = gc.isenabled()
@@ -133,6 +140,8 @@ def measure(
                     began = clock()
                     done += run()
                     took += max(clock() - began, 1)
+                    if name in clean_up:
+                        clean_up[name]()
                 if turn:
                     times[name].append(took / done / 1e3)
     finally:
