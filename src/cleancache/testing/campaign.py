@@ -54,7 +54,7 @@ class Plan:
     *weights*: put, oversize put, get, flush of a page, an object, a pool, switch, poke. *sizes*: of the pages put.
     """
 
-    pools: int = 2
+    pools: tuple[bytes, ...] = (b"pool-one" * 2, b"pool-two" * 2)
     objects: int = 3
     pages: int = 6
     page_bytes: int = 512
@@ -68,8 +68,8 @@ class Plan:
     def handles(self, salt: int = 0) -> list[Handle]:
         """All handles of the campaign."""
         return [
-            Handle(bytes([salt & 0xFF, 1 + pool]) * 8, bytes([obj]) * 24, page)
-            for pool in range(self.pools)
+            Handle(pool, bytes([obj]) * 8 + salt.to_bytes(16, "little"), page)
+            for pool in self.pools
             for obj in range(self.objects)
             for page in range(self.pages)
         ]
@@ -118,13 +118,9 @@ class _Campaign:
         self._sums()
         return self.calls
 
-    @property
-    def _is_fault(self) -> bool:
-        return any(self.rig.switches[name].is_fault for name in self.on)
-
     def _sums(self) -> None:
         now = self.rig.backend.stats()
-        check_sums(now, self.before)
+        check_sums(now, self.before, is_holder=not self.rig.is_faulty)
         self.before = now
 
     def _put(self, handle: Handle) -> None:
@@ -152,14 +148,13 @@ class _Campaign:
         self._ask(handle)
 
     def _ask(self, handle: Handle) -> None:
-        data = self.rig.backend.get(handle)
         self.calls += 1
-        self.model.got(handle, data, is_fault=self._is_fault, takes=self.plan.takes)
+        self.model.ask(self.rig.backend, handle, is_faulty=self.rig.is_faulty, takes=self.plan.takes)
 
     def _flush(self, scope: Scope) -> None:
         answer = self.rig.backend.flush(scope)
         self.calls += 1
-        assert answer is True or (answer is False and (self.on or self.rig.switches)), f"V4: flush answered {answer!r}"
+        assert answer is True or (answer is False and self.rig.is_faulty), f"V4: flush answered {answer!r}"
         self.model.flush(scope, answer)
         self._audit([scope])
 
@@ -230,7 +225,7 @@ class _Race:
         self.tick = itertools.count(1).__next__  # one C call: atomic under the interpreter lock
         self.numbers = itertools.count(1).__next__
         self.errors: list[BaseException] = []
-        self.is_faulty = any(switch.is_fault for switch in rig.switches.values())  # then each round has new handles
+        self.is_faulty = rig.is_faulty  # then each round has new handles
         self.held: dict[Handle, tuple[int, int, int]] = {}  # what a quiet handle gave: number and its interval
 
     def run(self, seconds: float) -> int:
@@ -238,7 +233,7 @@ class _Race:
         for number in itertools.count():
             calls += self._round(number)
             now = self.rig.backend.stats()
-            check_sums(now, before)
+            check_sums(now, before, is_holder=not self.is_faulty)
             before = now
             if time.monotonic() >= end:
                 break

@@ -42,8 +42,8 @@ class FakeClock:
     sleep = advance
 
 
-class _Around:
-    """A back end around another one: every verb goes through `_call`."""
+class Around:
+    """A back end around another one, which changes nothing: override what shall be different."""
 
     def __init__(self, backend: Backend) -> None:
         self.inner = backend
@@ -52,6 +52,18 @@ class _Around:
     def max_page_bytes(self) -> int | None:
         """That of the tier inside, None where it names none."""
         return getattr(self.inner, "max_page_bytes", None)
+
+    def put(self, handle: Handle, data: Buffer) -> bool:
+        """Put inside."""
+        return self.inner.put(handle, data)
+
+    def get(self, handle: Handle) -> bytes | None:
+        """Get inside."""
+        return self.inner.get(handle)
+
+    def flush(self, scope: Scope) -> bool:
+        """Flush inside."""
+        return self.inner.flush(scope)
 
     def stats(self) -> Stats:
         """What the tier inside counted."""
@@ -62,7 +74,7 @@ class _Around:
         self.inner.close()
 
 
-class Flaky(_Around):
+class Flaky(Around):
     """A tier whose calls fail while `is_down`, or are done and then fail while `loses_answers`.
 
     *rate* makes only that share of the calls fail (1.0: all), by a seeded generator. It raises: a `Guard` belongs
@@ -118,7 +130,7 @@ class Flaky(_Around):
         return done
 
 
-class Slow(_Around):
+class Slow(Around):
     """A tier whose every call takes *seconds* of the given clock, and that can be held at a call.
 
     >>> clock = FakeClock()
@@ -170,7 +182,7 @@ class Slow(_Around):
         return self.inner.flush(scope)
 
 
-class Full(_Around):
+class Full(Around):
     """A tier that refuses every put for `reason` while there is one, and drops the older copy, as the law asks.
 
     >>> full = Full(Shelf(), "quota")
@@ -193,14 +205,6 @@ class Full(_Around):
         with self._lock:
             self._refused[reason] += 1
         return False
-
-    def get(self, handle: Handle) -> bytes | None:
-        """What the tier inside gives."""
-        return self.inner.get(handle)
-
-    def flush(self, scope: Scope) -> bool:
-        """Flush the tier inside."""
-        return self.inner.flush(scope)
 
     def stats(self) -> Stats:
         """The counts inside, with the refusals made here; a refusal's own flush is not counted as a call."""

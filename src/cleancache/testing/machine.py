@@ -20,7 +20,8 @@ from cleancache.testing.model import Mode, Model
 from cleancache.testing.rig import Rig, rig_of
 from cleancache.testing.sums import check_sums
 
-HANDLES = [Handle(bytes([p]) * 16, bytes([o]) * 24, page) for p in (1, 2) for o in (1, 2) for page in (0, 1, 2)]
+POOLS = (b"pool-one" * 2, b"pool-two" * 2)
+PLACES = [(pool, bytes([obj]) * 24, page) for pool in (0, 1) for obj in (1, 2) for page in (0, 1, 2)]
 
 
 class LawMachine(RuleBasedStateMachine):
@@ -30,6 +31,7 @@ class LawMachine(RuleBasedStateMachine):
     page_bytes = 512
     max_page_bytes: int | None = None
     takes = False
+    pools: tuple[bytes, ...] = POOLS
 
     def make(self) -> Backend | Rig:
         """A new, empty back end, or a `Rig` around one."""
@@ -37,21 +39,19 @@ class LawMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
+        self.handles = [Handle(self.pools[pool % len(self.pools)], obj, page) for pool, obj, page in PLACES]
         self.rig = rig_of(self.make())
         self.model = Model(self.mode)
         self.number = 0
         self.on: set[str] = set()
         self.before = self.rig.backend.stats()
 
-    @property
-    def _is_fault(self) -> bool:
-        return any(self.rig.switches[name].is_fault for name in self.on)
-
-    @rule(handle=st.sampled_from(HANDLES), shape=st.sampled_from(("one", "short", "whole", "any")))
-    def put(self, handle: Handle, shape: str) -> None:
+    @rule(place=st.integers(0, len(PLACES) - 1), shape=st.sampled_from(("one", "short", "whole", "any")))
+    def put(self, place: int, shape: str) -> None:
         """A put of any shape, which may be refused."""
         self.number += 1
-        number = HANDLES.index(handle) if self.mode == "lawful" else self.number
+        handle = self.handles[place]
+        number = place if self.mode == "lawful" else self.number
         size = {"one": 1, "short": self.page_bytes - 1, "whole": self.page_bytes}.get(shape, 1 + number * 37 % 512)
         if self.mode == "lawful":
             size = self.page_bytes
@@ -62,31 +62,33 @@ class LawMachine(RuleBasedStateMachine):
         self.model.put(handle, data, answer)
 
     @precondition(lambda self: self.max_page_bytes is not None)
-    @rule(handle=st.sampled_from(HANDLES), is_empty=st.booleans())
-    def put_of_a_wrong_size(self, handle: Handle, is_empty: bool) -> None:
+    @rule(place=st.integers(0, len(PLACES) - 1), is_empty=st.booleans())
+    def put_of_a_wrong_size(self, place: int, is_empty: bool) -> None:
         """A put that must be refused, and drop the older copy."""
+        handle = self.handles[place]
         size = 0 if is_empty else (self.max_page_bytes or 0) + 1
         assert self.rig.backend.put(handle, bytes(size)) is False, f"V14: a page of {size} bytes was accepted"
         self.model.put(handle, b"", False)
         self.ask(handle)
 
-    @rule(handle=st.sampled_from(HANDLES))
-    def get(self, handle: Handle) -> None:
+    @rule(place=st.integers(0, len(PLACES) - 1))
+    def get(self, place: int) -> None:
         """A get."""
-        self.ask(handle)
+        self.ask(self.handles[place])
 
     def ask(self, handle: Handle) -> None:
         """Get and check."""
-        self.model.got(handle, self.rig.backend.get(handle), is_fault=self._is_fault, takes=self.takes)
+        self.model.ask(self.rig.backend, handle, is_faulty=self.rig.is_faulty, takes=self.takes)
 
-    @rule(handle=st.sampled_from(HANDLES), kind=st.sampled_from(("page", "object", "pool")))
-    def flush(self, handle: Handle, kind: str) -> None:
+    @rule(place=st.integers(0, len(PLACES) - 1), kind=st.sampled_from(("page", "object", "pool")))
+    def flush(self, place: int, kind: str) -> None:
         """A flush, then a get of all it covers."""
+        handle = self.handles[place]
         scope = {"page": Scope(*handle), "object": Scope(handle.pool, handle.object)}.get(kind, Scope(handle.pool))
         answer = self.rig.backend.flush(scope)
-        assert answer or self.rig.switches, f"V4: a flush of {kind} answered {answer!r}"
+        assert answer or self.rig.is_faulty, f"V4: a flush of {kind} answered {answer!r}"
         self.model.flush(scope, answer)
-        for other in HANDLES:
+        for other in self.handles:
             if scope.covers(other):
                 self.ask(other)
 
@@ -112,7 +114,7 @@ class LawMachine(RuleBasedStateMachine):
     def sums(self) -> None:
         """The sum rules hold after every step (N1)."""
         now = self.rig.backend.stats()
-        check_sums(now, self.before)
+        check_sums(now, self.before, is_holder=not self.rig.is_faulty)
         self.before = now
 
     def teardown(self) -> None:
@@ -120,8 +122,8 @@ class LawMachine(RuleBasedStateMachine):
         try:
             for name in self.on:
                 self.rig.switches[name].off()
-            for handle in HANDLES:
-                self.model.got(handle, self.rig.backend.get(handle), is_fault=bool(self.on), takes=self.takes)
+            for handle in self.handles:
+                self.ask(handle)
         finally:
             self.rig.close()
 

@@ -13,8 +13,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from cleancache.backend import Backend
 from cleancache.handle import Handle, Scope
 from cleancache.testing.contents import described
+from cleancache.testing.sums import Miss
 
 Mode = Literal["hostile", "lawful"]
 
@@ -58,6 +60,18 @@ class Model:
             raise AssertionError(f"{law}: page {handle.page} gave {described(data)}, {right}")
         if takes:
             del self.values[handle]
+
+    def ask(self, backend: Backend, handle: Handle, *, is_faulty: bool = False, takes: bool = False) -> None:
+        """Get and check; where faults can be, the counters say whether a miss says anything.
+
+        Raises: AssertionError.
+        """
+        if not is_faulty:
+            self.got(handle, backend.get(handle), takes=takes)
+            return
+        with Miss(backend) as miss:
+            data = backend.get(handle)
+        self.got(handle, data, is_fault=miss.reason != "absent", takes=takes)
 
     def flush(self, scope: Scope, answer: bool) -> None:
         """Note a flush."""

@@ -35,6 +35,11 @@ class Rig:
     pokes: Mapping[str, Callable[[int], object]] = field(default_factory=dict)
     after: Callable[[], object] | None = None  # called when the back end was closed
 
+    @property
+    def is_faulty(self) -> bool:
+        """Say whether a switch can make misses say nothing and flushes answer False."""
+        return any(switch.is_fault for switch in self.switches.values())
+
     def close(self) -> None:
         """Close the back end and what stands behind it."""
         self.backend.close()
