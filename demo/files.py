@@ -5,8 +5,10 @@ Chosen by a fixed seed among the larger ones, so two runs on one machine serve t
 
 from __future__ import annotations
 
+import os
 import random
 import sysconfig
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,26 +28,39 @@ class Kind:
 KINDS = (Kind("text", ".py", 24, 0.2), Kind("bytecode", ".pyc", 24, 0.2), Kind("libraries", ".so", 16, 0.6))
 
 
+def walk(top: str) -> Iterator[os.DirEntry[str]]:
+    """Every ordinary file below *top* that this user may see; links are not followed."""
+    try:
+        entries = sorted(os.scandir(top), key=lambda entry: entry.name)
+    except OSError:
+        return
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            yield from walk(entry.path)
+        elif entry.is_file(follow_symlinks=False):
+            yield entry
+
+
 def choose(total_bytes: int) -> dict[str, Path]:
     """At most *total_bytes* of real files, by the name they are served under."""
-    tops = [Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    found: dict[str, set[Path]] = {kind.suffix: set() for kind in KINDS}
-    for top in dict.fromkeys(tops):
-        for path in top.rglob("*"):
-            if path.suffix in found and path.is_file() and LEAST_BYTES <= path.stat().st_size <= MOST_BYTES:
-                found[path.suffix].add(path.resolve())
+    tops = dict.fromkeys(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+    found: dict[str, dict[str, int]] = {kind.suffix: {} for kind in KINDS}
+    for top in tops:
+        for entry in walk(top):
+            suffix = os.path.splitext(entry.name)[1]
+            if suffix in found and os.access(entry.path, os.R_OK):
+                found[suffix][entry.path] = entry.stat().st_size
     chosen: dict[str, Path] = {}
     for kind in KINDS:
-        by_size = sorted(found[kind.suffix], key=lambda path: (path.stat().st_size, path), reverse=True)
-        candidates = by_size[: 4 * kind.files]
-        random.Random(kind.name).shuffle(candidates)
         left_bytes, left_files = int(total_bytes * kind.share), kind.files
-        for path in candidates:
-            size = path.stat().st_size
+        fit = [(size, path) for path, size in found[kind.suffix].items() if LEAST_BYTES <= size <= left_bytes // 4]
+        candidates = sorted((size, path) for size, path in fit if size <= MOST_BYTES)[-4 * kind.files :]
+        random.Random(kind.name).shuffle(candidates)
+        for size, path in candidates:
             if size <= left_bytes and left_files:
-                chosen[f"{kind.name}/{len(chosen):03d}-{path.name}"] = path
+                chosen[f"{kind.name}/{len(chosen):03d}-{os.path.basename(path)}"] = Path(path)
                 left_bytes -= size
                 left_files -= 1
     if not chosen:
-        raise FileNotFoundError(f"no Python files of 4 KiB or more below {', '.join(map(str, dict.fromkeys(tops)))}")
+        raise FileNotFoundError(f"no Python files of 4 KiB or more below {', '.join(tops)}")
     return chosen

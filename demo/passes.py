@@ -122,6 +122,8 @@ def store_facts(stack: str) -> dict[str, Any]:
     return {
         "gets": stats.gets,
         "hits": stats.hits,
+        "evicted": (stats.left or {}).get("evicted", 0),
+        "refused": dict(stats.refused),
         "held_bytes": sum(used.values()),
         "pages_bytes": used.get("pages", 0),
         "limit_bytes": stats.limit_bytes,

@@ -43,8 +43,9 @@ def main(module: str) -> int:
     """Run the examples of *module*; 0 when there are some and all hold."""
     import cleancache
 
-    public = {name: getattr(cleancache, name) for name in cleancache.__all__ if name != "open"}
-    failed, tried = doctest.testmod(importlib.import_module(module), extraglobs=public, optionflags=doctest.ELLIPSIS)
+    public = {name: getattr(cleancache, name) for name in cleancache.__all__}
+    tested = importlib.import_module(module)
+    failed, tried = doctest.testmod(tested, globs=public | vars(tested), optionflags=doctest.ELLIPSIS)
     return 1 if failed or not tried else 0
 
 
