@@ -19,12 +19,12 @@ def environment(home: Path, **more: str) -> dict[str, str]:
     return {**kept, "HOME": str(home), "XDG_CONFIG_HOME": str(home), "LANG": "C.UTF-8", **more}
 
 
-def run(*arguments: str, home: Path, stdin: bytes = b"", **more: str) -> subprocess.CompletedProcess[bytes]:
+def run(*arguments: str, home: Path, **more: str) -> subprocess.CompletedProcess[bytes]:
     """One run of `cleancache`, ended, with both streams."""
     return subprocess.run(
         [*COMMAND, *arguments],
         env=environment(home, **more),
-        input=stdin,
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         timeout=TIMEOUT_S,
         check=False,

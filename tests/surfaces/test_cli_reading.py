@@ -189,6 +189,13 @@ def test_warm_refuses_more_than_the_limit_unless_forced(site: Site, tmp_path: Pa
     assert forced.returncode == 0
 
 
+def test_warm_needs_a_tier(site: Site, tmp_path: Path) -> None:
+    got = run("warm", "--stack", "none", f"{site.url}/a.bin", home=tmp_path)
+
+    assert got.returncode == 1
+    assert b"no tier to keep them" in got.stderr
+
+
 def test_warm_shows_a_bar_on_a_terminal_only(site: Site, tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     try:

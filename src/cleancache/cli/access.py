@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from cleancache.reader import Reader
 
 PREFIX = "cleancache::"
+EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azure", "az": "azure"}
+EXTRAS |= {"http": "http", "https": "http"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,10 @@ class Access(AbstractContextManager["Access"]):
         options = {**config.source_options(get_protocol(bare), bare), **dict(self.flags.storage)}
         try:
             fs, name = url_to_fs(bare, **options)
+        except ImportError as missing:
+            extra = EXTRAS.get(get_protocol(bare))
+            remedy = f"pip install 'cleancache[{extra}]'" if extra else "install it"
+            raise click.ClickException(f"{missing}: {remedy}") from missing
         except TypeError as mistake:  # an option that the file system does not know
             raise click.UsageError(f"{url}: {mistake}") from mistake
         return fs, name

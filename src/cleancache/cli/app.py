@@ -14,7 +14,7 @@ from cleancache.cli.flush import flush
 from cleancache.cli.look import check, config, stats
 from cleancache.cli.options import Commands, common
 from cleancache.cli.read import cat, warm
-from cleancache.cli.say import Say, colour
+from cleancache.cli.say import Say
 
 NAME = "cleancache"
 COMPLETE = "_CLEANCACHE_COMPLETE"
@@ -47,7 +47,7 @@ def _version(context: click.Context, _: click.Parameter, value: bool) -> None:
 def app(context: click.Context) -> None:
     """Read any URL again from one bounded pool of spare RAM."""
     if context.color is None:
-        context.color = colour("auto")
+        context.color = context.ensure_object(Say).color
 
 
 @app.command()

@@ -66,7 +66,7 @@ def bench(say: Say, url: str, size: str, reads: int, seed: int, as_json: bool, f
         total = sum(length for _, length in parts)
         if not total:
             raise click.ClickException(f"nothing to read at {hide(url)}: no object of a known size above 0 bytes")
-        say.note(f"reading {size_text(total)} in {len(parts)} objects, and {reads} times 64 KiB at random, three times")
+        say.note(f"reading {size_text(total)} of {url} and {reads} times 64 KiB at random, three times")
         trial = Trial(access, parts)
         in_order = [
             (item, at, min(READ_BYTES, length - at)) for item, length in parts for at in range(0, length, READ_BYTES)

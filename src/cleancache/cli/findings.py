@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING, Literal
 from cleancache.cli.access import Access
 from cleancache.cli.say import hide, sentence
 from cleancache.errors import SpecError
-from cleancache.spec import Share, Tier, parse_limit, parse_stack, printable_text, size_text, with_limit
+from cleancache.spec import Share, Tier, did_you_mean, parse_limit, parse_stack, printable_text, size_text, with_limit
 
 if TYPE_CHECKING:
     from cleancache.config import Settings
 
-GROUP = "cleancache.backends"
-EXTRAS = ("ramster", "zstd", "s3", "gcs", "azure", "http")
+EXTRAS = ("ramster",)  # kinds of ours that need another package
 REMEDIES = {
     "none": "say --immutable if nothing changes under this name (in a file: [[source]] match = …, immutable = true)",
     "weak": "say --max-stale 30s if a version may be that old, or --immutable (in a file: [[source]] match = …)",
@@ -49,9 +48,8 @@ def findings(access: Access, url: str | None) -> Iterator[Finding]:
     except SpecError as mistake:
         yield Finding("configuration", "bad", str(mistake), "cleancache config show --origin names the place")
         return
-    stack = printable_text(tiers)
-    yield Finding("configuration", "ok", f"stack {stack}, page size {size_text(settings.page_size)}")
-    found = [*back_ends([tier.kind for tier in tiers], stack), *sizes(tiers)]
+    yield Finding("configuration", "ok", f"stack {printable_text(tiers)}, page size {size_text(settings.page_size)}")
+    found = [*back_ends([tier.kind for tier in tiers]), *sizes(tiers)]
     yield from found
     if tiers and all(each.verdict != "bad" for each in found):
         yield from limit(access, settings)
@@ -60,25 +58,30 @@ def findings(access: Access, url: str | None) -> Iterator[Finding]:
         yield from source(access, url)
 
 
-def back_ends(kinds: list[str], stack: str) -> Iterator[Finding]:
+def back_ends(kinds: list[str]) -> Iterator[Finding]:
     """Each kind of the stack is registered, and each entry point can be imported."""
     from cleancache import registry
 
-    for entry in metadata.entry_points(group=GROUP):
+    broken = set()
+    for entry in metadata.entry_points(group=registry.GROUP):
         try:
             entry.load()
         except Exception as error:  # a stranger's module may raise anything at import
-            extra = f"pip install 'cleancache[{entry.name}]'" if entry.name in EXTRAS else f"repair {entry.value}"
+            broken.add(entry.name)
+            remedy = f"pip install 'cleancache[{entry.name}]'" if entry.name in EXTRAS else f"repair {entry.value}"
             yield Finding(
-                "back end", "bad" if entry.name in kinds else "note", f"{entry.name}: {sentence(error)}", extra
+                "back end", "bad" if entry.name in kinds else "note", f"{entry.name}: {sentence(error)}", remedy
             )
     known = registry.default.known()
     for kind in kinds:
-        if kind in known:
+        if kind not in known:
+            near = did_you_mean(kind, known)
+            remedy = f"did you mean --stack {near}?" if near else "name a known one by --stack"
+            if kind in EXTRAS:
+                remedy = f"pip install 'cleancache[{kind}]'"
+            yield Finding("back end", "bad", f"nobody registered '{kind}'; known: {', '.join(known)}", remedy)
+        elif kind not in broken:
             yield Finding("back end", "ok", kind)
-        else:
-            extra = f"pip install 'cleancache[{kind}]'" if kind in EXTRAS else "name a known one by --stack"
-            yield Finding("back end", "bad", registry.default.advice(kind, stack), extra)
 
 
 def sizes(tiers: Sequence[Tier]) -> Iterator[Finding]:

@@ -40,7 +40,7 @@ def _verbose(context: click.Context, _: click.Parameter, value: bool) -> None:
 
 def _colour(context: click.Context, _: click.Parameter, value: str | None) -> None:
     if value is not None:  # the group's own answer holds unless the command was given one
-        context.color = colour(value)
+        context.color = context.ensure_object(Say).color = colour(value)
 
 
 def common(command: Command) -> Command:

@@ -76,9 +76,11 @@ def warm(say: Say, urls: tuple[str, ...], dry_run: bool, force: bool, as_json: b
         if not items:
             raise click.ClickException(f"nothing to read at {hide(', '.join(urls))}")
         size, unknown = sum(item.size or 0 for item in items), sum(item.size is None for item in items)
-        limit = access.held().limit_bytes or 0
+        limit = access.held().limit_bytes
         count = f"{len(items)} object{'s' * (len(items) != 1)}"
         said = f"{count}, {size_text(size)}{f' and {unknown} of unknown size' * bool(unknown)}"
+        if limit is None:
+            raise click.ClickException(f"{said}, and no tier to keep them: 'cleancache check' says why")
         say.note(f"{said}; the limit is {size_text(limit)}")
         report: dict[str, Any] = {"objects": len(items), "bytes": size, "unknown_sizes": unknown, "limit_bytes": limit}
         if size > limit and not force:

@@ -26,6 +26,7 @@ class Say:
     def __init__(self) -> None:
         self.quiet = False
         self.verbose = False
+        self.color = colour("auto")
 
     def settle(self, *, quiet: bool = False, verbose: bool = False) -> None:
         """Take `-q` and `-v`, before or after the name of the command; the library's log lines follow them."""
@@ -39,7 +40,7 @@ class Say:
 
     def out(self, text: str) -> None:
         """A line of data."""
-        click.echo(text)
+        click.echo(text, color=self.color)
 
     def json(self, document: Any) -> None:
         """One document; sizes in it are exact."""
@@ -48,11 +49,11 @@ class Say:
     def note(self, text: str) -> None:
         """Something a person may want to know, unless quiet."""
         if not self.quiet:
-            click.echo(hide(text), err=True)
+            click.echo(hide(text), err=True, color=self.color)
 
     def problem(self, text: str) -> None:
         """Why the answer is no; said even when quiet."""
-        click.echo(f"{click.style('cleancache:', fg='red')} {hide(text)}", err=True)
+        click.echo(f"{click.style('cleancache:', fg='red')} {hide(text)}", err=True, color=self.color)
 
     def table(self, rows: Iterable[Sequence[str]], *, right: frozenset[int] = frozenset()) -> None:
         """Columns on stdout; those in *right* stand at the right edge."""
