@@ -31,7 +31,7 @@ from cleancache.spec import (
 ETC = Path("/etc/cleancache")
 PREFIX = "CLEANCACHE_"
 PAGE_SIZES = (4096, 1 << 20)
-LEASES = ("auto", "require")
+LEASES = ("auto", "require", "off")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +47,14 @@ class Settings:
     max_stale: float = 0.0
     immutable: bool = False
     page_size: int = 65536
-    readahead: int = 1 << 20
+    readahead: int = 4 << 20
     limit: str = "256M"
     lease: str = "auto"
 
 
 @dataclass(slots=True)
 class Config:
-    """What environment and files say: values by name with their origin, those for prefixes, stacks, options of sources."""
+    """What environment and files say: values with their origin, those for prefixes, stacks, options of sources."""
 
     environment: dict[str, tuple[Any, str]] = field(default_factory=dict)
     plain: dict[str, tuple[Any, str]] = field(default_factory=dict)
@@ -124,8 +124,8 @@ def _parse_pool(value: Any) -> str:
 
 def _parse_page_size(value: Any) -> int:
     size = parse_size(value)
-    if not PAGE_SIZES[0] <= size <= PAGE_SIZES[1]:
-        raise SpecError(f"a page has 4 KiB to 1 MiB, not {value!r}; 64K suits most sources")
+    if not PAGE_SIZES[0] <= size <= PAGE_SIZES[1] or size & (size - 1):
+        raise SpecError(f"a page has 4 KiB to 1 MiB, a power of two, not {value!r}; 64K suits most sources")
     return size
 
 
@@ -136,7 +136,7 @@ def _parse_limit(value: Any) -> str:
 
 def _parse_lease(value: Any) -> str:
     if value not in LEASES:
-        raise SpecError(f"{value!r} is no lease: write {' or '.join(LEASES)}")
+        raise SpecError(f"{value!r} is no lease: write auto, require or off")
     return str(value)
 
 
@@ -226,7 +226,7 @@ def _add(config: Config, path: Path) -> None:
 
 
 def _add_sources(config: Config, value: Any, origin: str) -> None:
-    """`[source.s3]` is a table of file systems; `[[source]]` a list of prefixes, each with settings and such tables of its own."""
+    """`[source.s3]`: options of a file system; `[[source]]`: prefixes, with settings and such tables of their own."""
     if isinstance(value, dict):
         for protocol, options in value.items():
             table = _table(options, origin, f"source.{protocol}")
@@ -248,7 +248,7 @@ def _add_sources(config: Config, value: Any, origin: str) -> None:
                 values[name] = _parse(name, item, f"{origin}: [[source]] {match}")
             else:
                 raise SpecError(
-                    f"{origin}: [[source]] {match}: {name!r} is no option{_nearest(name, ['match', *PARSERS])}"
+                    f"{origin}: [[source]] {match}: {name!r} is no option{_nearest(name, ('match', *PARSERS))}"
                 )
         config.prefixes.append((match, values, origin))
 

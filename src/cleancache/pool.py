@@ -38,7 +38,7 @@ _pools: weakref.WeakSet[Pool] = weakref.WeakSet()
 
 
 class Pool:
-    """The name space of one mount in *backend*: private with a new id, unless *id* says which and *shared* that others use it.
+    """The name space of one mount in *backend*: private with a new id, unless *id* and *shared* say otherwise.
 
     Raises: SpecError, if *id* is not 16 bytes, or the pool is shared and a tier exclusive.
     Threads: any. Cost: 0.3 µs a call above the back end.
@@ -165,7 +165,7 @@ class Pool:
         return answer
 
     def stats(self) -> Stats:
-        """What was asked through this pool. `stored` counts all puts that were kept: only who holds pages knows what was replaced."""
+        """What was asked through this pool; `stored` are all puts kept: only who holds pages knows what was new."""
         with self._lock:
             seconds = {verb: tuple(counts) for verb, counts in self._seconds.items()}
         return Stats(
@@ -180,7 +180,7 @@ class Pool:
         )
 
     def close(self) -> None:
-        """Private: the pages end, in every tier. Shared: a membership ends. Then the id is dead for this pool; idempotent."""
+        """Private: the pages end, in every tier. Shared: a membership ends. Idempotent; then the id is dead."""
         with self._lock:
             if self._is_closed:
                 return
@@ -215,7 +215,7 @@ class Pool:
         return self._stripes[object[0] if object else 0] + self._whole
 
     def land(self, handle: Handle, data: Buffer, mark: int) -> bool:
-        """Put *data* unless a flush that covers *handle* began since *mark*; what such a flush overtakes is not kept either.
+        """Put *data* unless a flush of *handle* began since *mark*; what a flush overtakes is not kept either.
 
         Laws: 1.2 (flights), F8, C7. Threads: any; no lock is held across the back end.
         """

@@ -1,4 +1,4 @@
-"""Stack text -> slot; kinds come by `register` or by entry points, in any order and at any time (W2, W3, W4; laws 1.5, I5–I9).
+"""Stack text -> slot; kinds come by `register` or by entry points, at any time (W2, W3, W4; laws 1.5, I5–I9).
 
 The same canonical text is the same slot: one instance, one budget. A kind nobody registered is no error: its slot
 waits, and one warning says which kinds are known and what to install. Entry points of the group `cleancache.backends`
@@ -96,7 +96,8 @@ class Registry:
         tiers = parse_stack(stack)
         if len(tiers) > 1:
             raise SpecError(
-                f"{printable_text(tiers)!r} asks for {len(tiers)} tiers and this version takes one; name one, as {tiers[0].printable!r}"
+                f"{printable_text(tiers)!r} asks for {len(tiers)} tiers and this version takes one; "
+                f"name one, as {tiers[0].printable!r}"
             )
         self._scan()
         text = stack_text(tiers)

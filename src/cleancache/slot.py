@@ -25,7 +25,7 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Any
 
-from cleancache.backend import Backend, Buffer, Stats
+from cleancache.backend import MAX_PAGE_BYTES, Backend, Buffer, Stats
 from cleancache.errors import SpecError
 from cleancache.guard import DEADLINE_S, Guard, attempt
 from cleancache.handle import Handle, Scope, is_valid, scope_is_valid
@@ -116,7 +116,7 @@ class Slot:
             self._refused.step(reason)
             return reason
         kept = guard.offer(handle, data)
-        if kept is not True and guard.left:
+        if kept is not True and guard.has_left:
             self._owe(Scope(handle[0]))  # an older copy may be where it went
         return kept
 
@@ -128,7 +128,7 @@ class Slot:
             guard = self._guard
             if guard is not None:
                 answer = guard.flush(scope)
-                if not guard.left:
+                if not guard.has_left:
                     return answer
             if not scope_is_valid(scope):
                 if guard is None:
@@ -174,6 +174,18 @@ class Slot:
             total = _sum(total, guard.stats())
         return replace(total, debts=(total.debts or 0) + owed)
 
+    @property
+    def max_page_bytes(self) -> int:
+        """The greatest page that the tier takes."""
+        guard = self._guard
+        return MAX_PAGE_BYTES if guard is None else guard.max_page_bytes
+
+    def settle(self) -> None:
+        """Pay what is owed and let the tier finish what is due."""
+        guard = self._guard
+        if guard is not None:
+            guard.settle()
+
     def close(self) -> None:
         """End for ever: the back end is closed, puts refuse and gets miss (`down`)."""
         with self._lock:
@@ -192,7 +204,8 @@ class Slot:
         """
         if shared and self.is_exclusive:
             raise SpecError(
-                f"the pool {pool.hex()} is shared and {self.name!r} is exclusive, which would take pages from the others; drop one of the two"
+                f"the pool {pool.hex()} is shared and {self.name!r} is exclusive, which takes pages from the others; "
+                "drop one of the two"
             )
         self._bury_orphans()
         with self._lock:
@@ -279,9 +292,10 @@ class Slot:
                 self._owed.clear()
             for pool in owed:
                 guard.owe(Scope(pool))
-            if not guard.settle() and guard.owed_pools():
+            guard.pay(patience_s=None)
+            if unpaid := guard.owed_pools():
                 with self._lock:
-                    self._owed.update(dict.fromkeys(guard.owed_pools()))
+                    self._owed.update(dict.fromkeys(unpaid))
                 guard.close()
                 return RuntimeError("it takes no flushes")
         guard.close()  # unregistered while it was built
@@ -327,7 +341,7 @@ class Slot:
             self._former.append(guard)
         try:
             guard.drain(deadline_s)
-            unpaid = guard.farewell([Scope(pool) for pool in private])
+            unpaid = guard.farewell(private)
             with self._lock:
                 self._owed.update(dict.fromkeys(unpaid))
         finally:
@@ -342,9 +356,9 @@ class Slot:
 
     def _fold(self) -> None:
         """Former back ends without calls under way become plain sums."""
-        for guard in [guard for guard in self._former if guard.under_way <= 0 and not self._is_leaving]:
+        for guard in [guard for guard in self._former if guard.account.under_way <= 0 and not self._is_leaving]:
             self._former.remove(guard)
-            self._base = _sum(self._base, replace(guard.stats(), debts=None, breaker_open=None))
+            self._base = _sum(self._base, _counters(guard.stats()))
 
     def drop_after_fork(self) -> None:
         """In a forked child: nothing inherited is used, nothing of the parent's is closed."""
@@ -357,6 +371,12 @@ class Slot:
         self._pause_s = RETRY_S[0]
         self._retry_at = float("-inf") if self._factory is not None else None
         self._count_anew()
+
+
+def _counters(stats: Stats) -> Stats:
+    """Of a tier that is gone: what it counted, and how many pages it says it still holds."""
+    gauges: dict[str, Any] = {field.name: None for field in fields(Stats) if field.metadata["kind"] == "gauge"}
+    return replace(stats, **(gauges | {"resident_pages": stats.resident_pages}))
 
 
 def _sum(one: Stats, two: Stats) -> Stats:

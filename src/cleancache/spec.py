@@ -138,7 +138,8 @@ def _parse_tier(part: str, stack: str) -> Tier:
             return Tier(kind, tuple(options.items()), target)
         if not _NAME.fullmatch(name):
             raise SpecError(
-                f"{_shown(name)} in {_shown(part)} is no name of an option; options are key=value, and a '=' in a target is written %3D"
+                f"{_shown(name)} in {_shown(part)} is no name of an option; options are key=value, "
+                "and a '=' in a target is written %3D"
             )
         if not value:
             raise SpecError(f"the option {name} in {_shown(part)} has no value; write {name}=VALUE or leave it out")

@@ -1,4 +1,4 @@
-"""A counter that any thread steps without a lock, and that never loses a step.
+"""Counters that any thread steps without a lock, that never lose a step, and that add up (N1, N2, R1–R3).
 
 `n += 1` on an attribute loses steps between threads; a lock costs 100 ns and may be held by another thread at a fork.
 `itertools.count` steps in one uninterruptible call (35 ns), so it is both exact and free of locks. Law N1 rests on this
@@ -8,7 +8,11 @@ file.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from cleancache.backend import Stats
 
 
 class Tally:
@@ -38,7 +42,7 @@ class Reasons:
 
     >>> refused = Reasons()
     >>> refused.step("full")
-    ... refused.values()
+    >>> refused.values()
     {'full': 1}
     """
 
@@ -48,7 +52,7 @@ class Reasons:
         self._tallies: dict[str, Tally] = {}
 
     def step(self, label: str) -> None:
-        """Add one to *label*; `setdefault` lets two threads meet a new label at once and still count in the same tally."""
+        """Add one to *label*; two threads that meet a new label at once still count in the same tally."""
         tally = self._tallies.get(label)
         if tally is None:
             tally = self._tallies.setdefault(label, Tally())
@@ -61,3 +65,95 @@ class Reasons:
     def total(self) -> int:
         """All labels together."""
         return sum(self.values().values())
+
+
+class Account:
+    """The calls to one tier as whoever stands before it saw them, divided by what the tier itself counted.
+
+    The outcomes seen from here are exact whatever the tier does, so R1 and R2 hold for every fault. The tier's
+    statistics only say *why*: how its misses and refusals divide into reasons (the rest: `absent`, `full`), how
+    accepted puts divide into stored and replaced, and which puts of unknown outcome (an exception, a void result) it
+    did after all; those count as it says, so that R3 holds as well. No number ever falls: own counts are read before
+    the tier's, and doubtful ones only when quiet.
+    """
+
+    def __init__(self) -> None:
+        self.gets, self.hits, self.nothing = Tally(), Tally(), Tally()
+        self.puts, self.kept, self.declined = Tally(), Tally(), Tally()
+        self.flushes, self.flushed = Reasons(), Tally()
+        self.missed, self.refused = (
+            Reasons(),
+            Reasons(),
+        )  # answered from here; the tier was not asked, or raised in a get
+        self.unknown = Reasons()  # puts of which nobody knows whether the tier did them, by the reason given
+        self._lock = threading.Lock()  # guards the two below; held across nothing
+        self._done = (0, 0)  # of `unknown`: accepted and refused by the tier, when last all was quiet
+        self._reported: dict[tuple[str, str], int] = {}
+
+    @property
+    def begun(self) -> int:
+        """Calls begun."""
+        return self.gets.value + self.puts.value + self.flushes.total()
+
+    @property
+    def under_way(self) -> int:
+        """Calls that began and have no outcome yet. Outcomes are read first: it is never too small."""
+        ended = self.hits.value + self.nothing.value + self.missed.total() + self.flushed.value
+        ended += self.kept.value + self.declined.value + self.refused.total() + self.unknown.total()
+        return self.begun - ended
+
+    def stats(self, tier: Callable[[], Stats]) -> Stats:
+        """The statistics of *tier* with the counts of this account in the place of its own."""
+        begun = self.begun
+        was_quiet = self.under_way == 0
+        gets, hits, nothing = self.gets.value, self.hits.value, self.nothing.value
+        puts, kept, declined = self.puts.value, self.kept.value, self.declined.value
+        missed, refused, unknown = self.missed.values(), self.refused.values(), self.unknown.values()
+        below = tier()
+        with self._lock:
+            if was_quiet and self.begun == begun:
+                doubtful = sum(unknown.values())
+                accepted = min(max(below.stored + below.replaced - kept, 0), doubtful)
+                self._done = accepted, min(max(sum(below.refused.values()) - declined, 0), doubtful - accepted)
+            accepted, turned_down = self._done
+            kept, declined, told = kept + accepted, declined + turned_down, accepted + turned_down
+            for reason in sorted(
+                unknown, reverse=True
+            ):  # `empty` before `down`: a void result was surely counted there
+                known = min(unknown[reason], told)
+                refused[reason] = refused.get(reason, 0) + unknown[reason] - known
+                told -= known
+            replaced = min(below.replaced, kept)
+            return replace(
+                below,
+                gets=gets,
+                hits=hits,
+                misses=self._rising("misses", _added(missed, _divided(nothing, below.misses, "absent"))),
+                puts=puts,
+                stored=self._rising("stored", {"": kept - replaced}).get("", 0),
+                replaced=self._rising("replaced", {"": replaced}).get("", 0),
+                refused=self._rising("refused", _added(refused, _divided(declined, below.refused, "full"))),
+                flushes=self.flushes.values(),
+            )
+
+    def _rising(self, family: str, counts: Mapping[str, int]) -> dict[str, int]:
+        high = self._reported
+        for label, number in counts.items():
+            high[family, label] = max(number, high.get((family, label), 0))
+        return {label: number for (of, label), number in high.items() if of == family and number}
+
+
+def _divided(total: int, reasons: Mapping[str, int], rest: str) -> dict[str, int]:
+    """*total* by the *reasons* that the tier counted; what they do not explain is *rest*."""
+    parts: dict[str, int] = {}
+    left = total
+    for reason, number in reasons.items():
+        if reason != rest:
+            parts[reason] = min(number, left)
+            left -= parts[reason]
+    parts[rest] = left
+    return parts
+
+
+def _added(one: Mapping[str, int], two: Mapping[str, int]) -> dict[str, int]:
+    return {reason: one.get(reason, 0) + two.get(reason, 0) for reason in {**one, **two}}
