@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cleancache.reader.core import PAGE_SIZE, READAHEAD, Reader
+from cleancache.reader.core import PAGE_SIZE, READAHEAD, Reader, live_readers
 from cleancache.reader.opened import Opened
 
-__all__ = ["PAGE_SIZE", "READAHEAD", "Opened", "Reader"]
+__all__ = ["PAGE_SIZE", "READAHEAD", "Opened", "Reader", "live_readers"]

@@ -451,6 +451,11 @@ def _clip(size: int, start: int | None, end: int | None) -> tuple[int, int]:
 _readers: weakref.WeakSet[Reader] = weakref.WeakSet()
 
 
+def live_readers() -> tuple[Reader, ...]:
+    """All Readers of this process that are still held by someone, for statistics."""
+    return tuple(_readers)
+
+
 def _drop_all_after_fork() -> None:
     for reader in list(_readers):
         reader.drop_after_fork()
