@@ -25,7 +25,7 @@ class Kind:
     share: float
 
 
-KINDS = (Kind("text", ".py", 24, 0.2), Kind("bytecode", ".pyc", 24, 0.2), Kind("libraries", ".so", 16, 0.6))
+KINDS = (Kind("text", ".py", 20, 0.2), Kind("bytecode", ".pyc", 20, 0.2), Kind("libraries", ".so", 24, 0.6))
 
 
 def walk(top: str) -> Iterator[os.DirEntry[str]]:

@@ -45,7 +45,7 @@ def table(document: dict[str, Any]) -> str:
     size, delay_ms = size_text(document["bytes"]), f"{document['delay_s'] * 1000:.0f} ms"
     printed = [
         f"{document['files']} files of this Python installation, {size}, from an HTTP server on loopback that waits",
-        f"{delay_ms} before each answer. Each way of reading is a fresh process; every byte was compared with its file.",
+        f"{delay_ms} before each answer. Each way is a fresh process; every byte was compared with its file.",
         "",
     ]
     for line in lines:
