@@ -60,7 +60,7 @@ def flat(report: Report, scale: Scale, size: int) -> None:
         stores.append(store)
         for verb, run, tidy in verbs(store, handles, bodies, total):
             cases[f"{verb} {total}"] = run
-            after[f"{verb} {total}"] = lambda tidy=tidy: (tidy(), xxh3_64_intdigest(sweep))
+            after[f"{verb} {total}"] = then_sweep(tidy, sweep)
     times = measure(cases, scale, after=after)
     bound = 1.3 if size == 64 * KIB else 2.0
     for verb in ("get", "put", "miss", "flush of 16 pages"):
@@ -91,6 +91,11 @@ def flat(report: Report, scale: Scale, size: int) -> None:
             )
     for store in stores:
         store.close()
+
+
+def then_sweep(tidy: Callable[[], object], sweep: bytes) -> Callable[[], object]:
+    """What tidies up and then empties the caches."""
+    return lambda: (tidy(), xxh3_64_intdigest(sweep))
 
 
 def verbs(
