@@ -58,8 +58,8 @@ class CleancacheFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec ship
         self._page_size = reader.page_size
         self._pid = os.getpid()
         self._kept = NOTHING  # (start, length, page)
-        self._is_told = False  # whether the caller knows anything of this version: bytes, size or details
         super().__init__(fs, path, "rb", block_size or "default", cache_type="none", size=opened.size)
+        self._is_told = False  # whether the caller knows anything of this version: bytes, size or details
 
     @property
     def size(self) -> int:

@@ -70,7 +70,7 @@ class CachedReads(Wrapped):
         name = self._strip(path)
         shared = self._shared()
         if kwargs or shared.is_written(name):
-            return self.fs.cat_file(name, start, end, **kwargs)  # type: ignore[no-any-return]  # fsspec ships no types
+            return self.fs.cat_file(name, start=start, end=end, **kwargs)  # type: ignore[no-any-return]  # fsspec ships no types
         return shared.reader(self._settings(name)).fetch(name, start, end)
 
     def cat(self, path: Any, recursive: bool = False, on_error: str = "raise", **kwargs: Any) -> Any:

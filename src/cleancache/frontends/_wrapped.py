@@ -58,7 +58,8 @@ class Wrapped:
         return self._target
 
     def _target_options(self) -> dict[str, Any]:
-        options = {**self._config.source_options(str(self._target_protocol)), **self._of_target}
+        protocol = str(self._target_protocol)  # of one instance are all its names, so only a whole protocol can match
+        options = {**self._config.source_options(protocol, f"{protocol}://"), **self._of_target}
         if self._target_protocol in ("file", "local"):
             options.setdefault("auto_mkdir", True)  # zarr writes below directories that are not there yet
         return options

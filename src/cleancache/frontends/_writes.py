@@ -7,7 +7,9 @@ flushed: a flush of what is not cached costs a look into a dict.
 
 from __future__ import annotations
 
+import errno
 import functools
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
@@ -64,6 +66,8 @@ class FlushedWrites(Wrapped):
         self, name: str, mode: str, block_size: int | None, cache_options: dict[str, Any] | None, kwargs: dict[str, Any]
     ) -> WritingFile:
         shared = self._shared()
+        if "x" in mode and self.fs.exists(name):  # object stores find out at close; the caller wants to know now
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
         shared.begin([name])
         try:
             file = self.fs.open(name, mode, block_size=block_size, cache_options=cache_options, **kwargs)
