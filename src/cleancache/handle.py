@@ -1,10 +1,11 @@
 """The names of pages: handles, scopes, and how they are made.
 
-The first law: a handle names bytes, for ever. Whatever changes the bytes of a file changes its version, the version is part
-of the object, and so old bytes cannot be found under a new name (laws 0, V13, I2, I3).
+The first law: a handle names bytes, for ever. Whatever changes the bytes of a file changes its version, the version is
+part of the object, and so old bytes cannot be found under a new name (laws 0, V13, I2, I3).
 
-No clock, no lock, no I/O here. Origin: the (pool, object, index) triple of Linux cleancache; unlike there the mount chooses the
-pool id, so a back end may come late, and an object is a digest that contains the version, so a lost flush cannot hurt.
+No clock, no lock, no I/O here. Origin: the (pool, object, index) triple of Linux cleancache; unlike there the mount
+chooses the pool id, so a back end may come late, and an object is a digest that contains the version, so a lost flush
+cannot hurt.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class Scope(NamedTuple):
 
 
 def is_valid(handle: Handle) -> bool:
-    """Say whether *handle* is in range; outside of it a put refuses, a get misses and a flush does nothing (law V13)."""
+    """Say whether *handle* is in range; outside of it a put refuses, a get misses, a flush does nothing (law V13)."""
     pool, obj, page = handle
     return (
         isinstance(pool, bytes)
@@ -81,8 +82,8 @@ def scope_is_valid(scope: Scope) -> bool:
 def object_digest(identity: str, name: str, version: bytes, page_size: int) -> bytes:
     """The 24 bytes that name one version of one file, cut into pages of one size.
 
-    *identity* says which source (and, where access depends on it, which credentials); *name* is the file's name there. Fields
-    carry their lengths, so no two different triples share their text.
+    *identity* says which source (and, where access depends on it, which credentials); *name* is the file's name there.
+    Fields carry their lengths, so no two different triples share their text.
 
     >>> object_digest("http", "a", b"bc", 4096) != object_digest("http", "ab", b"c", 4096)
     True
