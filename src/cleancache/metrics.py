@@ -5,17 +5,17 @@ Names, labels and meanings are the fields of `Stats` and their metadata; `docs/a
 cannot know (None) is left out and never 0. prometheus-client is asked for at first use: `pip install
 'cleancache[metrics]'`.
 
-In the process that reads::
+In the process that reads, whatever reads there (`cleancache::` URLs, pools, Readers)::
 
     from prometheus_client import REGISTRY
     from cleancache import metrics
 
-    pool = cleancache.connect("zcache:2G")
-    REGISTRY.register(metrics.Collector(lambda: {"zcache:2G": pool.stats()}))
+    REGISTRY.register(metrics.Collector())
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from types import ModuleType
@@ -31,13 +31,51 @@ if TYPE_CHECKING:
 FIRST_BUCKET_S, BUCKET_RATIO = 10e-6, 4  # 10 µs … 1 s: from a hit in RAM to a source that is slow
 
 
+def snapshot() -> dict[str, Stats]:
+    """What this process counted: each stack, by its text without secrets, and with it the Readers in use over it."""
+    from cleancache import registry
+
+    found: dict[str, list[Stats]] = {}
+    for slot in registry.default.slots():
+        found.setdefault(slot.name, []).append(slot.stats())
+    reading = sys.modules.get("cleancache.reader")
+    for reader in reading.live_readers() if reading is not None else ():
+        if (name := getattr(reader.pool.backend, "name", None)) in found:
+            found[name].append(reader.stats())
+    return {name: add(*parts) for name, parts in found.items()}
+
+
+def add(*snapshots: Stats) -> Stats:
+    """The sum of snapshots of different parts; a field that no part knows stays unknown.
+
+    >>> add(Stats(gets=1, misses={"absent": 1}), Stats(misses={"absent": 1, "down": 2})).misses
+    {'absent': 2, 'down': 2}
+    """
+    total: dict[str, Any] = {}
+    for each in snapshots:
+        for field in fields(Stats):
+            value = getattr(each, field.name)
+            if value is not None:
+                total[field.name] = _plus(total[field.name], value) if field.name in total else value
+    return Stats(**total)
+
+
+def _plus(one: Any, other: Any) -> Any:
+    if isinstance(one, Mapping):
+        return {
+            label: _plus(one[label], other[label]) if label in one and label in other else {**one, **other}[label]
+            for label in {**one, **other}
+        }
+    return tuple(a + b for a, b in zip(one, other, strict=True)) if isinstance(one, tuple) else one + other
+
+
 class Collector:
-    """What a Prometheus registry asks: *snapshot* gives the text of each tier and its `Stats`, called once a scrape.
+    """What a Prometheus registry asks: *snapshot* gives the text of each tier and its `Stats`, once a scrape.
 
     Threads: any; as safe as *snapshot*. Raises: Error, without prometheus-client.
     """
 
-    def __init__(self, snapshot: Callable[[], Mapping[str, Stats]]) -> None:
+    def __init__(self, snapshot: Callable[[], Mapping[str, Stats]] = snapshot) -> None:
         _library()
         self._snapshot = snapshot
 

@@ -12,10 +12,12 @@ from pathlib import Path
 import click
 import pytest
 
-from cleancache import __version__
+from cleancache import __version__, registry
+from cleancache.backend import Absent
 from cleancache.cli import main
 from cleancache.cli.app import app
 from cleancache.cli.say import colour, hide, sentence
+from cleancache.handle import Scope, shared_pool
 from tests.surfaces.running import COMMAND, environment, run
 
 COMMANDS = ("bench", "cat", "check", "completion", "config", "flush", "stats", "warm")
@@ -140,7 +142,7 @@ def test_errors_are_one_sentence() -> None:
 
 def test_stats_say_where_the_counters_are(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["stats", "--stack", "zcache:32M"]) == 0
-    assert "pool.stats()" in capsys.readouterr().out
+    assert "metrics.snapshot()" in capsys.readouterr().out
 
     assert main(["stats", "--stack", "zcache:32M", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
@@ -205,6 +207,40 @@ def test_flush_says_that_no_tier_is_shared(target: str, capsys: pytest.CaptureFi
 
     assert code == 1
     assert "no tier that processes share" in capsys.readouterr().err
+
+
+class Shared(Absent):
+    """A tier that other processes share, as far as `flush` can see."""
+
+    def __init__(self, told: list[Scope], *, is_near: bool) -> None:
+        self.told, self.is_near = told, is_near
+
+    def flush(self, scope: Scope) -> bool:
+        self.told.append(scope)
+        return self.is_near
+
+
+@pytest.mark.parametrize("is_near", [True, False])
+def test_flush_reaches_a_tier_that_is_shared(
+    is_near: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Scope] = []
+    pool = "6f1c2d3e-4a5b-4c6d-8e7f-a0b1c2d3e4f5"
+    registry.default.register("shared", lambda tier: Shared(told, is_near=is_near))
+    try:
+        code = main(["flush", pool, "--stack", "shared"])
+        said = capsys.readouterr().err
+        main(["flush", __file__, "--stack", "shared"])
+        without_pool = capsys.readouterr().err
+        monkeypatch.setenv("CLEANCACHE_POOL", pool)
+        main(["flush", __file__, "--stack", "shared"])
+    finally:
+        registry.default.unregister("shared")
+
+    assert told[0] == Scope(shared_pool(pool))
+    assert (code, "flushed pool 6f1c2d3e" in said) == ((0, True) if is_near else (1, False))
+    assert "CLEANCACHE_POOL" in without_pool
+    assert any(scope.pool == shared_pool(pool) and scope.object is not None for scope in told)
 
 
 def test_config_show_prints_values_and_where_they_came_from(

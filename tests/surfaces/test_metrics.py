@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
-from cleancache import __version__, metrics
+import cleancache
+from cleancache import __version__, metrics, registry
 from cleancache.backend import Stats
 
 SNAPSHOT = Stats(
@@ -106,3 +109,22 @@ def test_a_scrape_asks_once_and_registering_asks_nothing() -> None:
 
     assert registry.get_sample_value("cleancache_gets_total", {"tier": "t"}) == pytest.approx(5)
     assert asked == [1]
+
+
+def test_a_process_counts_what_it_reads_whatever_reads_it(tmp_path: Path) -> None:
+    folder = Path(json.__file__).parent  # files that have been still for long
+    url = f"cleancache::{(folder / 'decoder.py').as_uri()}"
+    size = (folder / "decoder.py").stat().st_size
+
+    for _ in range(2):
+        with cleancache.open(url, stack="zcache:pressure=no:9M") as file:
+            assert len(file.read()) == size
+
+    (name,) = [name for name in metrics.snapshot() if name.endswith(":9M")]
+    stats = metrics.snapshot()[name]
+    assert (stats.hits, stats.stored) == (0, 1) or stats.hits >= 1  # the second may come from the last raw pages
+    assert stats.read_bytes == {"cache": size, "source": size}
+    assert f'cleancache_read_bytes_total{{from="cache",tier="{name}"}} {float(size)}' in metrics.text(
+        metrics.snapshot()
+    )
+    registry.default.connect(name).close()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ import click
 
 from cleancache.backend import Stats
 from cleancache.cli.options import Flags
+from cleancache.metrics import add
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -149,30 +150,3 @@ class Access(AbstractContextManager["Access"]):
     def read(self) -> Stats:
         """What all Readers counted: bytes given, and what the sources were asked."""
         return add(*(reader.stats() for reader in self._readers.values()))
-
-
-def add(*snapshots: Stats) -> Stats:
-    """The sum of snapshots of different parts; a field that no part knows stays as it is.
-
-    >>> add(Stats(gets=1, misses={"absent": 1}), Stats(misses={"absent": 1, "down": 2})).misses
-    {'absent': 2, 'down': 2}
-    """
-    total: dict[str, Any] = {}
-    for each in snapshots:
-        for field in fields(Stats):
-            value, so_far = getattr(each, field.name), total.get(field.name)
-            if value is None:
-                continue
-            if so_far is None:
-                total[field.name] = dict(value) if hasattr(value, "items") else value
-            elif hasattr(value, "items"):
-                for label, number in value.items():
-                    before = so_far.get(label)
-                    so_far[label] = number if before is None else _plus(before, number)
-            else:
-                total[field.name] = so_far + value
-    return Stats(**total)
-
-
-def _plus(one: Any, other: Any) -> Any:
-    return tuple(a + b for a, b in zip(one, other, strict=True)) if isinstance(one, tuple) else one + other

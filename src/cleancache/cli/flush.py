@@ -36,6 +36,11 @@ def flush(say: Say, target: str, flags: Flags) -> None:
             f"nothing to flush: {tiers}; the pages of a zcache end with the process that reads, "
             "and there a changed file is another object at the next open"
         )
+    if not is_pool and settings.pool is None:
+        raise click.ClickException(
+            f"{hide(target)} is in private pools, which end with the processes that read; "
+            "only a shared pool can be reached from here: name it by CLEANCACHE_POOL"
+        )
     with Access(flags) as access:
         if is_pool:
             pool = access.pool(config.resolve(None, **flags.settings(), pool=target))

@@ -14,8 +14,8 @@ from cleancache.cli.say import Say, hide
 from cleancache.spec import parse_stack, printable_text, size_text, with_limit
 
 WHERE_COUNTERS_ARE = (
-    "a zcache lives in the process that reads, and so do its counters: ask there by pool.stats(), "
-    "or register cleancache.metrics.Collector for a scrape"
+    "a zcache lives in the process that reads, and so do its counters: ask there by "
+    "cleancache.metrics.snapshot(), or register cleancache.metrics.Collector() for a scrape"
 )
 
 
