@@ -1,8 +1,8 @@
 """The exceptions that a user of cleancache can meet; a miss and a refusal are values, never exceptions.
 
-`SpecError` says in one sentence what was asked, what is allowed and what to do; it is raised at start only. `Changed` is
-between a source and the Reader: the bytes no longer have the version that was asked for; from an open file it reaches the
-caller as `ESTALE`. Errors of a source pass through unchanged.
+`SpecError` says in one sentence what was asked, what is allowed and what to do; it is raised at start only. `Changed`
+is between a source and the Reader: the bytes no longer have the version that was asked for; from an open file it
+reaches the caller as `ESTALE`. Errors of a source pass through unchanged.
 """
 
 from __future__ import annotations
