@@ -14,6 +14,7 @@ that arrive so refuse and miss (`late`), and a flush is carried out before the l
 from __future__ import annotations
 
 import os
+import struct
 import time
 import weakref
 from collections.abc import Callable
@@ -21,15 +22,17 @@ from typing import Final
 
 from cleancache import codec as codecs
 from cleancache.backend import Buffer, Stats
-from cleancache.codec import HEADER, HEADER_BYTES, RAW
-from cleancache.handle import Handle, Scope, is_valid, scope_is_valid
+from cleancache.codec import HEADER, HEADER_BYTES, LENGTH_BITS, LENGTH_MASK, MAX_TOUCHES, RAW
+from cleancache.handle import MAX_PAGE, Handle, Scope, is_valid, scope_is_valid
 from cleancache.policy import Queue
 from cleancache.store import reclaim
-from cleancache.store.core import HOLDER_COST, Core, Evicted, Spill, so_far
+from cleancache.store.core import HOLDER_COST, TOUCH_SHIFT, Core, Evicted, Spill, so_far
 
 __all__ = ["Evicted", "Spill", "Store"]
 
 _SLICE: Final = 2048  # pages flushed under one hold of the lock
+_unpack = HEADER.unpack_from
+_hash = codecs.checksum_function
 _stores: weakref.WeakSet[Store] = weakref.WeakSet()
 
 
@@ -85,23 +88,55 @@ class Store:
         next(core.gets)
         try:
             pool, obj, page = handle
-            objects = core.index.get(pool)
-            at = None if objects is None else objects[obj].get(page) if obj in objects else None
+            objects = core.pools.get(pool)
+            pages = None if objects is None else objects.get(obj)
+            if pages is None:
+                return self._miss_far(handle)
+            if type(pages) is dict:
+                at = pages.get(page + 1, 0) - 1 if page >= 0 else -1
+            else:
+                at = pages[page + 1] - 1 if 0 <= page < len(pages) - 1 else -1
         except (TypeError, ValueError):  # unhashable, or not three fields
             return self._miss("malformed")
-        if at is None:
-            if objects is None and not (is_valid(handle) and not self._is_closed):
-                return self._miss("malformed" if not is_valid(handle) else "down")
+        if at < 0:
+            if not 0 <= page <= MAX_PAGE:
+                return self._miss("malformed")
             next(core.absent)
             return None
         if self._is_exclusive:
             return self._take(handle)
-        found = core.read(at, pool + obj, page)
+        view = core.view
+        try:  # the usual case of `Core.read`, without its call: a raw record under its own name
+            check, meta, stamp, name, number = _unpack(view, at)
+            start = at + HEADER_BYTES
+            length = meta & LENGTH_MASK
+            if meta == length << LENGTH_BITS | length:
+                page_bytes = bytes(view[start : start + length])
+                found: bytes | None = page_bytes
+                if (
+                    number != page
+                    or stamp != core.stamp
+                    or name != pool + obj
+                    or _hash(found, meta ^ core.secret) != check
+                ):
+                    found = core.read(at, pool + obj, page)
+            else:
+                found = core.read(at, pool + obj, page)
+        except (struct.error, MemoryError):  # closed meanwhile; no memory for the result
+            found = None
         if found is None:
             return self._look_again(handle)
-        core.touch(at)
+        if core.touches[at >> TOUCH_SHIFT] < MAX_TOUCHES:
+            core.touches[at >> TOUCH_SHIFT] += 1  # without the lock: a count that is off by one harms nobody
         next(core.hits)
         return found
+
+    def _miss_far(self, handle: Handle) -> bytes | None:
+        """A miss of which not even the object is known."""
+        if self._is_closed or not is_valid(handle):
+            return self._miss("down" if is_valid(handle) else "malformed")
+        next(self._core.absent)
+        return None
 
     def _miss(self, reason: str) -> bytes | None:
         with self._core.lock:
@@ -202,12 +237,17 @@ class Store:
         try:
             owner, salt, domain = core.owner_of(handle.pool)
             tag = check ^ salt
-            old, twin, cost = core.find(handle), core.twin(tag, data, domain), core.entry_cost(handle)
-            if owner in core.ledger.caps:
-                need = cost + (HOLDER_COST if twin is not None else HEADER_BYTES + len(data))
-                if not core.ledger.fits(owner, need) and not reclaim.evict_own(core, owner, need):
+            for _ in range(3):
+                old, twin, cost = core.find(handle), core.twin(tag, data, domain), core.index.quote(*handle)
+                if owner not in core.ledger.caps:
+                    break
+                need = cost + (2 * HOLDER_COST if twin is not None else HEADER_BYTES + len(data))
+                if core.ledger.fits(owner, need):
+                    break
+                if not reclaim.evict_own(core, owner, need):
                     return self._refuse_here(handle, "quota")
-                old, twin, cost = core.find(handle), core.twin(tag, data, domain), core.entry_cost(handle)
+            else:
+                return self._refuse_here(handle, "quota")
             if core.used + cost + 2 * HOLDER_COST > core.limit - (0 if core.spares else core.segment_bytes):
                 return None
             if twin is None:
@@ -271,7 +311,7 @@ class Store:
             if self._inside:
                 self._owed.append(scope)
                 return True
-            if self._count(scope) <= _SLICE:
+            if scope.page is not None or core.index.count(scope.pool, scope.object) <= _SLICE:
                 self._inside = True
                 try:
                     for handle, at in self._pages(scope):
@@ -282,19 +322,13 @@ class Store:
         self._flush_in_slices(scope)
         return True
 
-    def _count(self, scope: Scope) -> int:
-        objects = self._core.index.get(scope.pool, {})
-        if scope.object is None:
-            return sum(map(len, objects.values()))
-        return 1 if scope.page is not None else len(objects.get(scope.object, ()))
-
     def _pages(self, scope: Scope) -> list[tuple[Handle, int]]:
-        objects = self._core.index.get(scope.pool, {})
-        if scope.page is not None and scope.object is not None:
-            at = objects.get(scope.object, {}).get(scope.page)
-            return [] if at is None else [(Handle(scope.pool, scope.object, scope.page), at)]
-        names = objects if scope.object is None else [scope.object]
-        return [(Handle(scope.pool, obj, page), at) for obj in names for page, at in objects.get(obj, {}).items()]
+        """The handles of *scope* that are here, with their places. Under the lock."""
+        pool, obj, page = scope
+        if obj is not None and page is not None:
+            at = self._core.index.find(pool, obj, page)
+            return [] if at is None else [(Handle(pool, obj, page), at)]
+        return [(Handle(pool, name, number), at) for name, number, at in self._core.index.pages(pool, obj)]
 
     def _flush_in_slices(self, scope: Scope) -> None:
         """A large scope: what was there when the flush began goes in slices, so that nobody waits longer than for
@@ -310,8 +344,7 @@ class Store:
                     self._inside = True
                     try:
                         for handle, at in pages[start : start + _SLICE]:
-                            if core.find(handle) == at:
-                                core.forget(handle, at, "flushed")
+                            core.forget(handle, at, "flushed")
                     finally:
                         self._leave()
 

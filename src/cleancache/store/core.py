@@ -27,15 +27,13 @@ from typing import Final, NamedTuple
 from xxhash import xxh3_64_intdigest
 
 from cleancache import codec as codecs
-from cleancache.codec import HEADER, HEADER_BYTES, LENGTH_MASK, MAX_TOUCHES, RAW
+from cleancache.codec import HEADER, HEADER_BYTES, LENGTH_MASK, RAW
 from cleancache.handle import Handle, pool_text
 from cleancache.ledger import STORE, Ledger
 from cleancache.policy import Ghost, Order, Queue
 from cleancache.store.arena import Arena, Segment, segment_size
+from cleancache.store.index import Index
 
-PAGE_COST: Final = 176  # bytes an entry of the index, bench/store.py: dictionary slot, two numbers, three array items
-OBJECT_COST: Final = 512  # a dictionary with one page, its slot and the 24 bytes
-POOL_COST: Final = 512
 HOLDER_COST: Final = 320  # one holder of shared contents
 FIXED_COST: Final = 32 << 10  # the Store, its segments' lists and its counters
 TOUCH_SHIFT: Final = (
@@ -94,6 +92,9 @@ class Core:
         self.wake: Callable[[], object] = lambda: None  # told whenever a segment was opened: room may be short
         self.clock = clock
         self.owners: dict[bytes, tuple[str, int, str]] = {}
+        self.adopted: set[bytes] = (
+            set()
+        )  # pools in `owners` that nobody enrolled; they are forgotten with their last page
         self.ledger = Ledger()
         self.reset()
         self.zero_counters()
@@ -115,7 +116,8 @@ class Core:
         self.arena: Arena | None = None
         self.view = memoryview(b"")
         self.stamp = codecs.stamp(secrets.randbits(32))
-        self.index: dict[bytes, dict[bytes, dict[int, int]]] = {}
+        self.index = Index()
+        self.pools = self.index.pools
         self.shared: dict[int, Shared] = {}
         self.segments: dict[int, Segment] = {}
         self.opened: dict[Queue, Segment] = {}
@@ -219,16 +221,16 @@ class Core:
     # --- records ----------------------------------------------------------------------------------
 
     def find(self, handle: Handle) -> int | None:
-        """The offset of the record that *handle* has."""
-        objects = self.index.get(handle[0])
-        pages = None if objects is None else objects.get(handle[1])
-        return None if pages is None else pages.get(handle[2])
+        """The place of the record that *handle* has."""
+        return self.index.find(handle[0], handle[1], handle[2])
 
     def owner_of(self, pool: bytes) -> tuple[str, int, str]:
-        """Owner, salt of the content tags, and trust domain of a pool; a pool nobody enrolled owns itself, in the
-        common domain."""
+        """Owner, salt of the content tags, and trust domain of a pool."""
         entry = self.owners.get(pool)
-        return entry if entry is not None else (pool_text(pool), 0, "")
+        if entry is None:
+            entry = self.owners[pool] = (pool_text(pool), 0, "")
+            self.adopted.add(pool)
+        return entry
 
     def append(
         self,
@@ -291,48 +293,22 @@ class Core:
             self.free_segment(segment)
 
     def enter(self, handle: Handle, at: int, owner: str) -> None:
-        """Let *handle* lead to the record at *at*; an entry that is new is charged to *owner*."""
-        objects = self.index.get(handle.pool)
-        cost = 0
-        if objects is None:
-            objects = self.index[handle.pool] = {}
-            cost = POOL_COST
-        pages = objects.get(handle.object)
-        if pages is None:
-            pages = objects[handle.object] = {}
-            cost += OBJECT_COST
-        if handle.page not in pages:
-            cost += PAGE_COST
-        pages[handle.page] = at
+        """Let *handle* lead to the record at *at*; what the index grows by is charged to *owner*."""
+        cost = self.index.enter(handle[0], handle[1], handle[2], at)
         if cost:
             self.charge_index(owner, cost)
 
-    def entry_cost(self, handle: Handle) -> int:
-        """What `enter` would charge."""
-        objects = self.index.get(handle.pool)
-        if objects is None:
-            return POOL_COST + OBJECT_COST + PAGE_COST
-        pages = objects.get(handle.object)
-        if pages is None:
-            return OBJECT_COST + PAGE_COST
-        return 0 if handle.page in pages else PAGE_COST
-
     def leave(self, handle: Handle, owner: str) -> None:
-        """Take the entry of *handle* out of the index, with the dictionaries that it empties."""
-        objects = self.index[handle.pool]
-        pages = objects[handle.object]
-        del pages[handle.page]
-        cost = PAGE_COST
-        if not pages:
-            del objects[handle.object]
-            cost += OBJECT_COST
-            if not objects:
-                del self.index[handle.pool]
-                cost += POOL_COST
-        self.charge_index(owner, -cost)
+        """Take the entry of *handle* out of the index."""
+        self.charge_index(owner, self.index.leave(handle[0], handle[1], handle[2]))
+        if handle[0] in self.adopted and handle[0] not in self.pools:
+            self.adopted.discard(handle[0])
+            del self.owners[handle[0]]
 
     def forget(self, handle: Handle, at: int, reason: str) -> None:
-        """The page of *handle*, whose record is at *at*, leaves for *reason*."""
+        """The page of *handle*, whose record is at *at*, leaves for *reason*, unless it went with another holder just now."""
+        if self.find(handle) != at:
+            return
         owner = self.owner_of(handle.pool)[0]
         segment, place, _ = self.locate(at)
         self.logical -= segment.raws[place]
@@ -390,7 +366,11 @@ class Core:
         if not slot or slot >> 40 != tag >> 40:
             return None
         at = (slot & (1 << 40) - 1) - 1
-        if at // self.segment_bytes not in self.segments:
+        segment = self.segments.get(at // self.segment_bytes)
+        if segment is None:
+            return None
+        place = bisect_left(segment.offsets, at)
+        if place == len(segment.offsets) or segment.offsets[place] != at or segment.tags[place] != tag:
             return None
         _, meta, stamp, name, page = HEADER.unpack_from(self.view, at)
         shared = self.shared.get(at)
@@ -399,6 +379,8 @@ class Core:
             return None
         if (meta >> codecs.LENGTH_BITS & LENGTH_MASK) != len(data):
             return None
+        if shared is None and not self.ledger.fits(self.owner_of(holder.pool)[0], HOLDER_COST):
+            return None  # becoming a holder has a price, and the owner of that page is at its cap
         page_bytes = self.read(at, name, page)
         return at if page_bytes == (data if isinstance(data, bytes) else bytes(data)) else None
 
@@ -446,9 +428,3 @@ class Core:
             and shared.name == (found, number)
             and Handle(name[:16], name[16:], page) in shared.holders
         )
-
-    def touch(self, at: int) -> None:
-        """Note that the page at *at* was wanted again. Without the lock: a count that is off by one harms nobody."""
-        touches = self.touches[at >> TOUCH_SHIFT]
-        if touches < MAX_TOUCHES:
-            self.touches[at >> TOUCH_SHIFT] = touches + 1

@@ -163,7 +163,7 @@ def _land(
             evict(core, handle, at)
         return
     for handle in holders:
-        core.index[handle.pool][handle.object][handle.page] = new
+        core.index.move(handle.pool, handle.object, handle.page, new)
     if shared is not None:
         _, _, _, name, page = HEADER.unpack_from(core.view, new)
         shared.name = (name, page)
@@ -190,12 +190,10 @@ def evict(core: Core, handle: Handle, at: int) -> None:
 def _drop_dangling(core: Core, segment: Segment) -> None:
     """Entries that lead into *segment* though no header there names them: a header was damaged. Rare, O(pages)."""
     start = segment.number * core.segment_bytes
-    end = start + core.segment_bytes
-    for pool, objects in list(core.index.items()):
-        for obj, pages in list(objects.items()):
-            for page, at in list(pages.items()):
-                if start <= at < end:
-                    core.forget(Handle(pool, obj, page), at, "corrupt")
+    for pool in list(core.pools):
+        for obj, page, at in list(core.index.pages(pool)):
+            if start <= at < start + core.segment_bytes:
+                core.forget(Handle(pool, obj, page), at, "corrupt")
 
 
 def shrink(core: Core) -> int:
