@@ -292,9 +292,10 @@ class Gather:
             if not has_missed:
                 return
             opened.window_pages = max(1, -(-(stop - offset) // self._page_size))
-        start = max(opened.ahead_page, -(-stop // self._page_size))
-        if (start - stop // self._page_size) * 2 > opened.window_pages or self._names.is_written(opened.name):
-            return
+        needed = -(-stop // self._page_size)
+        start = max(opened.ahead_page, needed)
+        if (start - needed) * 2 > opened.window_pages or self._names.is_written(opened.name):
+            return  # more than half a window is ahead already
         opened.window_pages = min(opened.window_pages * 2, self._readahead_pages)
         end = min(start + opened.window_pages, -(-opened.known_size // self._page_size))
         if start >= end or self._costs.is_bypassed(self._clock()):

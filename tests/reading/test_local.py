@@ -1,0 +1,411 @@
+"""Real files: the rules S1–S9 of local sources, on the file systems of this machine."""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import random
+import threading
+import time
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from cleancache.errors import Changed
+from cleancache.pool import Pool
+from cleancache.reader import Reader
+from cleancache.source import NONE, STRONG, source_for
+from cleancache.source.local import LocalSource
+from cleancache.source.stamp import Stamp, boot_id, stamp_of
+from tests.conftest import cannot
+from tests.reading.sources import DictBackend
+
+CONTENT = random.Random(5).randbytes(150_000)
+LATER_NS = 3_000_000_000
+
+
+class Wall:
+    """The wall clock, moved on by so much: files come of age without waiting."""
+
+    def __init__(self, ahead_ns: int = LATER_NS) -> None:
+        self.ahead_ns = ahead_ns
+
+    def __call__(self) -> int:
+        return time.time_ns() + self.ahead_ns
+
+
+@pytest.fixture
+def wall() -> Wall:
+    return Wall()
+
+
+@pytest.fixture
+def source(wall: Wall) -> LocalSource:
+    return LocalSource(wall_ns=wall)
+
+
+@pytest.fixture
+def reader(source: LocalSource, open_pool: Pool) -> Reader:
+    return Reader(source, open_pool, readahead=0)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    file = tmp_path / "file"
+    file.write_bytes(CONTENT)
+    with open(file, "rb") as opened:
+        if stamp_of(opened.fileno()).is_ram:
+            cannot("the temporary directory is on a RAM file system, which is never cached")
+    return str(file)
+
+
+def test_an_old_file_is_cached_under_its_stat(reader: Reader, path: str, backend: DictBackend) -> None:
+    assert reader.fetch(path) == CONTENT
+    assert len(backend.pages) == 3
+    os.utime(path, ns=(0, 0))
+
+    assert reader.fetch(path) == CONTENT
+    assert reader.stats().unversioned == 0
+
+
+def test_S1_a_young_file_is_read_but_not_put(reader: Reader, path: str, wall: Wall, backend: DictBackend) -> None:
+    """§3.1; B15."""
+    wall.ahead_ns = 0
+
+    opened = reader.open(path)
+    assert reader.read(opened, 0, 10**6) == CONTENT
+    assert reader.fetch(path, 5, 9) == CONTENT[5:9]
+
+    assert "younger" in opened.why
+    assert backend.pages == {}
+    assert reader.stats().unversioned == 2
+
+
+def test_S1_a_file_that_comes_of_age_while_it_is_open_is_cached_then(
+    reader: Reader, path: str, wall: Wall, backend: DictBackend
+) -> None:
+    wall.ahead_ns = 0
+    opened = reader.open(path)
+    reader.read(opened, 0, 100)
+    wall.ahead_ns = LATER_NS
+
+    reader.read(opened, 0, 100)
+    reader.read(opened, 0, 100)
+
+    assert opened.is_cached
+    assert len(backend.pages) == 1
+    reader.flush(path)
+    assert backend.pages == {}
+
+
+@pytest.mark.parametrize("ahead_ns", [-(10**18), 0])
+def test_S7_a_stamp_of_the_future_is_young(source: LocalSource, path: str, wall: Wall, ahead_ns: int) -> None:
+    wall.ahead_ns = ahead_ns
+    os.utime(path, ns=(2**61, 2**61))
+
+    assert source.version(path).strength == NONE
+
+
+def test_F2_a_rewrite_of_equal_size_inside_the_grain_never_gives_old_bytes(
+    reader: Reader, path: str, wall: Wall
+) -> None:
+    """S1, B14: as fast as this machine can, with the true clock."""
+    wall.ahead_ns = 0
+    for number in range(300):
+        content = bytes([number % 256]) * 5000
+        with open(path, "r+b") as file:
+            file.truncate()
+            file.write(content)
+        assert reader.fetch(path) == content
+        assert reader.fetch(path, 10, 20) == content[10:20]
+
+
+def test_F1_a_file_removed_and_made_again_never_gives_old_bytes(reader: Reader, path: str) -> None:
+    """S3: the inode's number is given out again, birth time and ctime tell them apart."""
+    inodes = set()
+    for number in range(100):
+        os.unlink(path)
+        content = bytes([number]) * 5000
+        Path(path).write_bytes(content)
+        inodes.add(os.stat(path).st_ino)
+        assert reader.fetch(path) == content
+    assert inodes
+
+
+def test_S5_utime_hides_nothing(source: LocalSource, path: str) -> None:
+    before, status = source.version(path), os.stat(path)
+    with open(path, "r+b") as file:
+        file.write(b"other")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    assert os.stat(path).st_mtime_ns == status.st_mtime_ns
+    assert source.version(path).token != before.token
+
+
+@pytest.mark.parametrize("change", ["append", "truncate", "grow", "zero", "rename over", "mapped"])
+def test_F3_every_way_to_change_a_file_is_another_version(
+    reader: Reader, path: str, tmp_path: Path, change: str
+) -> None:
+    assert reader.fetch(path) == CONTENT
+    wanted = bytearray(CONTENT)
+    if change == "append":
+        with open(path, "ab") as file:
+            file.write(b"more")
+        wanted += b"more"
+    elif change == "truncate":
+        os.truncate(path, 70_000)
+        del wanted[70_000:]
+    elif change == "grow":
+        os.truncate(path, 160_000)
+        wanted += bytes(10_000)
+    elif change == "zero":
+        with open(path, "r+b", buffering=0) as raw:
+            os.pwrite(raw.fileno(), bytes(8192), 0)
+        wanted[:8192] = bytes(8192)
+    elif change == "rename over":
+        other = tmp_path / "other"
+        other.write_bytes(CONTENT[::-1])
+        os.replace(other, path)
+        wanted = bytearray(CONTENT[::-1])
+    else:
+        with open(path, "r+b", buffering=0) as raw, mmap.mmap(raw.fileno(), 0) as view:
+            view[10:20] = b"0123456789"
+            view.flush()
+        wanted[10:20] = b"0123456789"
+
+    assert reader.fetch(path) == wanted
+
+
+def test_S8_hard_links_and_renames_keep_their_pages(
+    source: LocalSource, reader: Reader, path: str, tmp_path: Path
+) -> None:
+    other = str(tmp_path / "link")
+    os.link(path, other)
+    reader.fetch(path)
+    fetched = reader.stats().source_bytes
+
+    assert reader.fetch(other) == CONTENT
+
+    assert reader.stats().source_bytes == fetched
+    assert source.version(path).token == source.version(other).token
+
+
+def test_S9_the_version_is_asked_by_path_and_an_open_file_keeps_its_own(
+    reader: Reader, path: str, tmp_path: Path
+) -> None:
+    opened = reader.open(path)
+    assert reader.read(opened, 0, 10) == CONTENT[:10]
+    other = tmp_path / "other"
+    other.write_bytes(CONTENT[::-1])
+    os.replace(other, path)
+
+    with pytest.raises(OSError, match="Stale"):
+        reader.read(opened, 0, 150_000)
+    assert reader.fetch(path) == CONTENT[::-1]
+
+
+def test_S6_the_identity_is_the_file_systems_uuid_or_the_mount_and_the_boot(path: str) -> None:
+    with open(path, "rb") as file:
+        stamp = stamp_of(file.fileno())
+    status = os.stat(path)
+
+    assert len(boot_id()) == 36
+    assert str(status.st_ino).encode() in stamp.token
+    assert (stamp.size, stamp.mtime_ns, stamp.ctime_ns) == (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def test_S4_tmpfs_is_never_cached_whatever_the_user_says(wall: Wall, open_pool: Pool, backend: DictBackend) -> None:
+    shm = Path("/dev/shm")
+    if not shm.is_dir() or not os.access(shm, os.W_OK):
+        cannot("no writable /dev/shm")
+    file = shm / f"cleancache-test-{os.getpid()}"
+    try:
+        file.write_bytes(CONTENT)
+        reader = Reader(LocalSource(wall_ns=wall), open_pool, immutable=True)
+        opened = reader.open(str(file))
+        assert reader.read(opened, 0, 10**6) == CONTENT
+        assert reader.fetch(str(file)) == CONTENT
+        assert not opened.is_cached
+        assert "RAM" in opened.why
+        assert backend.pages == {}
+    finally:
+        file.unlink(missing_ok=True)
+
+
+def test_files_that_the_kernel_makes_up_are_read_to_their_end(reader: Reader, backend: DictBackend) -> None:
+    opened = reader.open("/proc/self/status")
+
+    assert opened.size is None
+    assert b"Pid:" in reader.fetch("/proc/self/status")
+    assert b"Pid:" in reader.read(opened, 0, 10**6)
+    assert reader.read_ranges(opened, [(0, 5)]) == [b"Name:"]
+    assert reader.fetch("/proc/self/status", 0, 5) == b"Name:"
+    assert backend.pages == {}
+
+
+def test_S2_a_writer_that_has_the_file_open_refuses_the_lease(reader: Reader, path: str, backend: DictBackend) -> None:
+    with open(path, "r+b"):
+        assert reader.fetch(path) == CONTENT
+        assert backend.pages == {}
+        assert (reader.stats().unleased or 0) > 0
+
+    assert reader.fetch(path) == CONTENT
+    assert len(backend.pages) == 3
+
+
+def test_S4_a_writable_mapping_refuses_the_lease(reader: Reader, path: str, backend: DictBackend) -> None:
+    with open(path, "r+b") as file:
+        view = mmap.mmap(file.fileno(), 0)
+    try:
+        assert reader.fetch(path) == CONTENT
+        assert backend.pages == {}
+    finally:
+        view.close()
+
+
+def test_the_lease_is_gone_after_the_read_and_costs_no_signal(source: LocalSource, path: str) -> None:
+    """§3.2: held for one read; a writer that comes meanwhile waits for us, not the other way round."""
+    version = source.version(path)
+    reading, wrote = threading.Event(), threading.Event()
+
+    def write() -> None:
+        reading.wait(10)
+        with open(path, "r+b") as file:
+            file.write(b"x")
+        wrote.set()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    reading.set()
+    while not wrote.is_set():
+        try:
+            fetched = source.read(path, version, 0, 100_000)
+        except Changed:
+            break
+        assert fetched.data == CONTENT[:100_000] or not fetched.fit
+    thread.join(10)
+    assert wrote.is_set()
+
+
+def test_lease_require_caches_nothing_without_one(path: str, wall: Wall, open_pool: Pool, backend: DictBackend) -> None:
+    if os.geteuid() == 0:
+        source = LocalSource(wall_ns=wall, lease="require")
+        assert Reader(source, open_pool).fetch(path) == CONTENT
+        assert len(backend.pages) == 3
+        Reader(source, open_pool).flush(path)
+        backend.pages.clear()
+
+    class Refused(LocalSource):
+        def _take_lease(self, fd: int) -> tuple[bool, bool]:
+            return False, False  # as for another user's file
+
+    reader = Reader(Refused(wall_ns=wall, lease="require"), open_pool)
+    assert reader.fetch(path) == CONTENT
+    assert backend.pages == {}
+    assert (reader.stats().unleased or 0) > 0
+    reader = Reader(Refused(wall_ns=wall, lease="auto"), open_pool)
+    assert reader.fetch(path) == CONTENT
+    assert len(backend.pages) == 3
+    with pytest.raises(ValueError, match="auto, require or off"):
+        LocalSource(lease="maybe")
+
+
+def test_lease_off_asks_for_none(path: str, wall: Wall, open_pool: Pool, backend: DictBackend) -> None:
+    reader = Reader(LocalSource(wall_ns=wall, lease="off"), open_pool)
+    with open(path, "r+b"):
+        assert reader.fetch(path) == CONTENT
+    assert len(backend.pages) == 3
+    assert reader.stats().unleased == 0
+
+
+def test_F6_a_file_that_changes_during_the_read_is_neither_put_nor_returned(
+    path: str, wall: Wall, open_pool: Pool, backend: DictBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cleancache.source import local
+
+    real = local._pread
+    new = CONTENT[::-1]
+
+    def torn(fd: int, offset: int, size: int | None) -> bytes:
+        data = real(fd, offset, size)
+        monkeypatch.setattr(local, "_pread", real)
+        with open(path, "r+b") as file:
+            file.write(new)
+        return data
+
+    reader = Reader(LocalSource(wall_ns=wall, lease="off"), open_pool)
+    monkeypatch.setattr(local, "_pread", torn)
+
+    assert reader.fetch(path) == new
+    assert reader.stats().changed == 1
+
+
+def test_S14_the_clock_of_another_machine_is_not_asked(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """S15, S16: a version of a network file system counts once it was seen twice, two seconds apart on our clock."""
+    from cleancache.source import local
+
+    now = [100.0]
+    real = stamp_of
+
+    def remote(fd: int) -> Stamp:
+        return real(fd)._replace(is_remote=True)
+
+    monkeypatch.setattr(local, "stamp_of", remote)
+    source = LocalSource(clock=lambda: now[0], wall_ns=lambda: time.time_ns() + 1_800_000_000_000)
+
+    assert source.version(path).strength == NONE
+    now[0] += 1.9
+    assert source.version(path).strength == NONE
+    now[0] += 0.2
+    assert source.version(path).strength == STRONG
+    assert LocalSource(wall_ns=lambda: time.time_ns() + 2 * 3600 * 10**9).version(path).strength == STRONG
+
+
+def test_X33_errors_of_files_are_those_of_open(reader: Reader, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        reader.fetch(str(tmp_path / "absent"))
+    with pytest.raises(IsADirectoryError):
+        reader.fetch(str(tmp_path))
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(OSError, match="Invalid argument"):
+        reader.fetch(str(tmp_path / "fifo"))
+
+
+def test_no_descriptor_stays_open(reader: Reader, path: str) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(20):
+        reader.fetch(path)
+        with pytest.raises(FileNotFoundError):
+            reader.fetch(path + "x")
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_fsspecs_local_files_are_recognised(path: str, open_pool: Pool) -> None:
+    source = source_for(fsspec.filesystem("file"), lease="off")
+
+    assert isinstance(source, LocalSource)
+    assert Reader(source, open_pool).fetch(f"file://{path}") == CONTENT
+    assert Reader(source, open_pool).fetch(path) == CONTENT
+    with pytest.raises(ValueError, match="auto, require or off"):
+        source_for(fsspec.filesystem("file"), lease="no")
+
+
+def test_the_lease_numbers_are_those_of_the_fcntl_module() -> None:
+    from cleancache.source import local
+
+    assert local.F_SETLEASE == fcntl.F_SETLEASE
+    assert local.F_GETLEASE == fcntl.F_GETLEASE
+    assert getattr(fcntl, "F_SETSIG", 10) == local.F_SETSIG
+
+
+def test_a_kernel_without_statx_is_read_by_fstat(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cleancache.source import stamp
+
+    monkeypatch.setattr(stamp, "_has", lambda name: False)
+    with open(path, "rb") as file:
+        found = stamp_of(file.fileno())
+
+    assert found.size == len(CONTENT)
+    assert found.mtime_ns == os.stat(path).st_mtime_ns
