@@ -117,7 +117,7 @@ class Store:
                     number != page
                     or stamp != core.stamp
                     or name != pool + obj
-                    or _hash(found, meta ^ core.secret) != check
+                    or _hash(page_bytes, meta ^ core.secret) != check
                 ):
                     found = core.read(at, pool + obj, page)
             else:

@@ -306,7 +306,7 @@ class Core:
             del self.owners[handle[0]]
 
     def forget(self, handle: Handle, at: int, reason: str) -> None:
-        """The page of *handle*, whose record is at *at*, leaves for *reason*, unless it went with another holder just now."""
+        """The page of *handle*, whose record is at *at*, leaves for *reason*, unless it went with another holder."""
         if self.find(handle) != at:
             return
         owner = self.owner_of(handle.pool)[0]

@@ -40,7 +40,7 @@ class Index:
 
     >>> index = Index()
     >>> index.enter(b"p", b"o", 3, 4096), index.find(b"p", b"o", 3), index.find(b"p", b"o", 2)
-    (961, 4096, None)
+    (933, 4096, None)
     """
 
     def __init__(self) -> None:

@@ -207,12 +207,12 @@ def shrink(core: Core) -> int:
             with core.lock:
                 if core.used <= core.limit:
                     return given
+                held = len(core.segments) + len(core.spares)
                 if core.spares:
                     core.give_back(core.spares.pop())
-                    given += core.segment_bytes
-                    continue
-                if not drop_quickest(core):
+                elif not drop_quickest(core):
                     return given
+                given += (held - len(core.segments) - len(core.spares)) * core.segment_bytes
 
 
 def drop_quickest(core: Core) -> bool:
