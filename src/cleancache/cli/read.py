@@ -81,7 +81,7 @@ def warm(say: Say, urls: tuple[str, ...], dry_run: bool, force: bool, as_json: b
         said = f"{count}, {size_text(size)}{f' and {unknown} of unknown size' * bool(unknown)}"
         if limit is None:
             raise click.ClickException(f"{said}, and no tier to keep them: 'cleancache check' says why")
-        say.note(f"{said}; the limit is {size_text(limit)}")
+        (say.out if dry_run and not as_json else say.note)(f"{said}; the limit is {size_text(limit)}")
         report: dict[str, Any] = {"objects": len(items), "bytes": size, "unknown_sizes": unknown, "limit_bytes": limit}
         if size > limit and not force:
             raise click.ClickException(
@@ -91,8 +91,6 @@ def warm(say: Say, urls: tuple[str, ...], dry_run: bool, force: bool, as_json: b
         refused = [] if dry_run else _warm(say, access, items, size, report)
         if as_json:
             say.json(report)
-        elif dry_run:
-            say.out(said)
     if refused:
         raise click.ClickException(
             f"{len(refused)} of {count} cannot be kept, as {refused[0]}; 'cleancache check URL' says what to do"
