@@ -31,6 +31,9 @@ class Debts:
     def owe(self, scope: Scope, *, refused: bool = False) -> None:
         """Note that *scope* must be flushed there; *refused*: the scope is the page of a put that was refused."""
         self._stamp += 1
+        if EVERYTHING in self._flushes:
+            self._flushes[EVERYTHING] = self._stamp  # it covers this one too, and was owed again
+            return
         book, most = (self._pages, MAX_PAGES) if refused else (self._flushes, MAX_FLUSHES)
         book.pop(scope, None)  # owed again: it moves to the end
         book[scope] = self._stamp
@@ -45,7 +48,8 @@ class Debts:
                 book[wider] = max(stamp, book.get(wider, 0))
             if len(book) <= most:
                 return
-        book.clear()
+        self._flushes.clear()
+        self._pages.clear()
         self._flushes[EVERYTHING] = self._stamp
 
     def covers(self, handle: Handle) -> bool:

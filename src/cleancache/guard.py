@@ -116,10 +116,10 @@ class Guard:
     def ask(self, handle: Handle) -> bytes | str:
         """The bytes of *handle*, or the reason of the miss."""
         self._count_get()
-        if self._is_odd and (reason := self._obstacle(handle)):
-            return self._miss(reason)
-        began = 0.0 if self._deadline_s is None else self._clock()
         try:
+            if self._is_odd and (reason := self._obstacle(handle)):
+                return self._miss(reason)
+            began = 0.0 if self._deadline_s is None else self._clock()
             data = self._get(handle)
         except Exception as fault:
             return self._miss(self._blame(handle, fault))
@@ -145,11 +145,11 @@ class Guard:
         if handle[0] not in self._pools:
             with self._lock:
                 self._pools.add(handle[0])
-        if self._is_odd and (reason := self._obstacle(handle)):
-            self._owe_page(handle)
-            return self._refuse(reason)
-        began = 0.0 if self._deadline_s is None else self._clock()
         try:
+            if self._is_odd and (reason := self._obstacle(handle)):
+                self._owe_page(handle)
+                return self._refuse(reason)
+            began = 0.0 if self._deadline_s is None else self._clock()
             is_kept = self._put(handle, data)
             if type(is_kept) is not bool:
                 raise TypeError(f"put gave {type(is_kept).__name__}, not a bool")
@@ -184,10 +184,10 @@ class Guard:
             return True  # V13: it covers nothing
         with self._lock:
             self._pools.add(scope.pool)
-        if self._is_odd and self._obstacle(None):
-            self.owe(scope)
-            return False
         try:
+            if self._is_odd and self._obstacle(None):
+                self.owe(scope)
+                return False
             answer = self._tell(scope)
         except Exception as fault:
             self.owe(scope)

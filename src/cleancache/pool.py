@@ -227,6 +227,7 @@ class Pool:
             if not overtaken:
                 self._landing.add(me)
         if overtaken:
+            self.backend.flush(Scope(*handle))  # a refusal drops the older copy (V2)
             return False
         overtaken = True  # an interrupt counts as one
         try:

@@ -258,9 +258,9 @@ class Slot:
         with self._lock:
             other, here = self._factory, self._guard is not None
         if fault is not None and other is factory:
-            self._failed(fault)
             if strict and isinstance(fault, SpecError):
                 raise fault
+            self._failed(fault)
         elif not here and other is not None and other is not factory:
             return self.fill(other)
         return here

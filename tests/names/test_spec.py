@@ -1,4 +1,4 @@
-"""Stack text: the grammar of docs/stack-text.md, its canonical form, what people see of it, and one sentence a mistake."""
+"""Stack text: the grammar of docs/stack-text.md, its canonical form, what people see of it, its mistakes."""
 
 from __future__ import annotations
 
@@ -156,7 +156,8 @@ def test_P5_what_is_shown_has_no_credentials(text: str, shown: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["r:password=hunter2:password=hunter2", "r:redis://me:hunter2@h, x", "r:token=hunter2:2=1", "r:secret=hunter2+"]
+    "text",
+    ["r:password=hunter2:password=hunter2", "r:redis://me:hunter2@h, x", "r:token=hunter2:2=1", "r:secret=hunter2+"],
 )
 def test_P5_nor_has_a_message(text: str) -> None:
     with pytest.raises(SpecError) as caught:
