@@ -57,6 +57,7 @@ class FileServer:
         self.log: list[tuple[str, str, str, int]] = []
         self.requests: list[dict[str, str]] = []  # headers, one dict a request
         self.delay_s = 0.0
+        self._born = time.time()
         self.hook: Callable[[str, str], None] | None = None  # called with (method, path) before each answer
         self.sent_bytes = 0
 
@@ -133,7 +134,7 @@ class FileServer:
         if refused or body is None:
             return refused or 404, {"Content-Length": "0"}, b"", 0
         etag = self.etags.get(path, f'"{hashlib.sha256(body).hexdigest()[:16]}"')
-        modified = self.modified.get(path, time.time() - 3600)
+        modified = self.modified.get(path, self._born - 3600)
         headers = {"ETag": etag, "Last-Modified": formatdate(modified, usegmt=True), "Date": formatdate(usegmt=True)}
         status, total = 200, len(body)
         wanted = request.headers.get("If-Match")

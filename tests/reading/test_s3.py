@@ -47,16 +47,20 @@ def s3_file_system(endpoint: str, secret: str = "test") -> Any:
     )
 
 
-@pytest.fixture
-def fs(endpoint: str) -> Any:
+@pytest.fixture(scope="module")
+def buckets(endpoint: str) -> Any:
     fs = s3_file_system(endpoint)
     for bucket in ("plain", "versioned"):
-        if not fs.exists(bucket):
-            fs.call_s3("create_bucket", Bucket=bucket)
+        fs.call_s3("create_bucket", Bucket=bucket)
     fs.call_s3("put_bucket_versioning", Bucket="versioned", VersioningConfiguration={"Status": "Enabled"})
-    for bucket in ("plain", "versioned"):
-        fs.pipe_file(f"{bucket}/a", OLD)
     return fs
+
+
+@pytest.fixture
+def fs(buckets: Any) -> Any:
+    for bucket in ("plain", "versioned"):
+        buckets.pipe_file(f"{bucket}/a", OLD)
+    return buckets
 
 
 @pytest.fixture

@@ -298,6 +298,8 @@ class Reader:
                 return data
         opened = self.open(name)
         opened.next_offset = -1  # one range is no sequence: nothing is read ahead of it
+        if not opened.is_cached and not opened.version.token and low >= 0 and (end is None or end > low):
+            return self._direct(opened, low, None if end is None else end - low)  # no size to be wrong about
         if opened.size is None:
             return self._whole(opened)[start:end]
         low, stop = _clip(opened.size, start, end)
@@ -336,7 +338,7 @@ class Reader:
 
     # -- what is not cached --------------------------------------------------------------------------------------------
 
-    def _direct(self, opened: Opened, offset: int, size: int) -> bytes:
+    def _direct(self, opened: Opened, offset: int, size: int | None) -> bytes:
         """Straight from the source, in one request, under the version as far as there is one."""
         fetched = self._gather.request(opened.name, opened.version, offset, size)
         if fetched.fit and opened.version.strength == NONE and self._objection(opened.version) and opened.version.token:

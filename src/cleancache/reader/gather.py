@@ -78,11 +78,8 @@ class Gather:
         for is_last in (False, True):
             try:
                 fetched = self._timed(lambda: self._source.read(name, version, offset, size), lambda f: len(f.data))
-                if (
-                    size is not None
-                    and not (fetched.offset <= offset and offset + size <= fetched.offset + len(fetched.data))
-                    and version.size is not None
-                ):
+                is_known = version.size is not None and (version.token or self._is_immutable)
+                if size is not None and is_known and not _covers(fetched, offset, size):
                     raise Garbled(f"{name}: {len(fetched.data)} bytes at {fetched.offset} came for {size} at {offset}")
             except Garbled as error:
                 if is_last:
@@ -316,3 +313,8 @@ class Gather:
         """No flight of the parent lands in the child, which counts from 0."""
         self._names, self._counts = names, counts
         self._flights, self._costs = Flights(), Costs()
+
+
+def _covers(fetched: Fetched, offset: int, size: int) -> bool:
+    """Say whether [*offset*, *offset* + *size*) is all there."""
+    return fetched.offset <= offset and offset + size <= fetched.offset + len(fetched.data)

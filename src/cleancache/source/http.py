@@ -178,8 +178,10 @@ def _is_same(found: Version, asked: Version) -> bool:
     """Say whether a reply is of the version asked for; a size that one of them does not tell is no difference."""
     if not asked.token:
         return True  # nothing to compare: such bytes are not put
+    etag = asked.details["ETag"]
+    told = ("ETag",) if etag and not etag.startswith("W/") else ("ETag", "Last-Modified")
     return (
-        all(found.details[key] == asked.details[key] for key in ("ETag", "Last-Modified"))
+        all(found.details[key] == asked.details[key] for key in told)
         and (found.size == asked.size or None in (found.size, asked.size))
         and found.place == asked.place
     )

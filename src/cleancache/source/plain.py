@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from threading import Lock
 from typing import Any
@@ -42,7 +42,10 @@ class PlainSource:
         self._lock = Lock()  # guards _seen
 
     def version(self, name: str) -> Version:
-        """Size and stamp, as far as the file system has them."""
+        """Size and stamp, as far as the file system has them; of a weak kind past its listings (S26 holds for FTP
+        too)."""
+        if self._is_weak:
+            self._fs.invalidate_cache(self._fs._parent(name))
         return self._version(name, self._fs.info(name))
 
     def _version(self, name: str, info: dict[str, Any]) -> Version:
@@ -50,19 +53,19 @@ class PlainSource:
             raise IsADirectoryError(name)
         size = info.get("size")
         size = size if isinstance(size, int) and size >= 0 else None
-        stamp = next(
-            (info[key] for key in ("mtime", "modified", "modify", "last_modified", "LastModified") if info.get(key)),
-            None,
-        )
+        stamp = _stamp(info)
         if self._is_weak and stamp is not None and size is not None:
-            return Version(
-                token("stamp", size, stamp), size, WEAK, "a stamp with a grain of seconds and no conditional read", info
-            )
-        why = "no stamp" if self._is_weak else "no version that can be trusted on this kind of file system"
-        return Version(b"" if stamp is None else token("stamp", size, stamp), size, NONE, why, info)
+            why = "a stamp with a grain of seconds and no conditional read"
+            return Version(token("stamp", size, stamp), size, WEAK, why, info)
+        why = (
+            "the server gives no stamp"
+            if self._is_weak
+            else "no version that can be trusted on this kind of file system"
+        )
+        return Version(b"", size, NONE, why, info)
 
     def read(self, name: str, version: Version, offset: int, size: int | None) -> Fetched:
-        """stat, read, stat where there is a stamp."""
+        """stat, read, stat where there is a stamp; else one request, and whatever it gives."""
         if version.token and self.version(name).token != version.token:
             raise Changed(name)
         stop = None if size is None else offset + size
@@ -72,7 +75,7 @@ class PlainSource:
             data = self._fs.cat_file(name, start=offset, end=stop)
         if version.token and self.version(name).token != version.token:
             raise Changed(name)
-        if version.size is not None and size is not None and len(data) != max(0, min(size, version.size - offset)):
+        if version.token and size is not None and len(data) != max(0, min(size, (version.size or 0) - offset)):
             raise Garbled(f"{name}: {len(data)} bytes came for {size} at {offset}")
         return Fetched(bytes(data), offset, version, self._is_weak and self._is_old(version))
 
@@ -81,9 +84,7 @@ class PlainSource:
         return None
 
     def _is_old(self, version: Version) -> bool:
-        stamp = next(
-            (version.details[key] for key in ("mtime", "modified", "LastModified") if version.details.get(key)), None
-        )
+        stamp = _stamp(version.details)
         if isinstance(stamp, datetime):
             stamp = (stamp if stamp.tzinfo else stamp.replace(tzinfo=UTC)).timestamp()
         if isinstance(stamp, (int, float)) and self._wall() - stamp >= MAX_SKEW_S:
@@ -94,3 +95,11 @@ class PlainSource:
             if len(self._seen) > SEEN_LIMIT:
                 self._seen.popitem(last=False)
         return now - first >= YOUNG_S
+
+
+def _stamp(info: Mapping[str, Any]) -> Any:
+    """When the file was last changed, under whichever name this file system has for it."""
+    return next(
+        (info[key] for key in ("mtime", "modified", "modify", "last_modified", "modificationTime") if info.get(key)),
+        None,
+    )
