@@ -30,6 +30,8 @@ from cleancache.store.core import HOLDER_COST, TOUCH_SHIFT, Core, Evicted, Spill
 
 __all__ = ["Evicted", "Spill", "Store"]
 
+_PATIENCE_S: Final = 0.05  # the longest that puts wait for room in one go
+_PATIENCE_SHARE: Final = 0.1  # of the time that passes, in which puts may wait
 _SLICE: Final = 2048  # pages flushed under one hold of the lock
 _unpack = HEADER.unpack_from
 _hash = codecs.checksum_function
@@ -75,6 +77,7 @@ class Store:
         self._is_closed = False
         self._inside = False  # this thread is in the middle of a change (it holds the lock)
         self._owed: list[Scope] = []  # flushes that arrived so
+        self._patience_s, self._patience_at = _PATIENCE_S, clock()
         self._reclaimer: reclaim.Reclaimer | None = None
         if background:
             self._core.wake = _waker(weakref.ref(self))
@@ -212,20 +215,41 @@ class Store:
             self._core.puts += 1
             return self._refuse(handle, reason)
 
-    def _place_with_help(self, handle: Handle, data: Buffer, header: bytes, tag: int) -> bool:
+    def _place_with_help(self, handle: Handle, data: Buffer, header: bytes, check: int) -> bool:
         """There was no room: make some, here or by the thread, or refuse."""
         core = self._core
         if self._wake():
-            with core.lock:
-                return self._refuse(handle, "full")
+            return self._place_with_patience(handle, data, header, check)
         for _ in range(4 + 2 * core.room_segments()):
             if not reclaim.step(core, self._codec):
                 break
             with core.lock:
-                done = self._place(handle, data, header, tag)
+                done = self._place(handle, data, header, check)
                 if done is not None:
                     return done
         with core.lock:
+            return self._refuse(handle, "full")
+
+    def _place_with_patience(self, handle: Handle, data: Buffer, header: bytes, check: int) -> bool:
+        """Wait for the thread, no longer than the patience that is left: a tenth of the time that passes, 50 ms at most.
+
+        So a burst from a slow source finds room, and a stream from a fast one is slowed by a tenth and no more;
+        beyond that its pages are refused.
+        """
+        core = self._core
+        with core.lock:
+            for _ in range(16):
+                now = core.clock()
+                self._patience_s = min(_PATIENCE_S, self._patience_s + (now - self._patience_at) * _PATIENCE_SHARE)
+                self._patience_at = now
+                if self._patience_s <= 0 or self._inside or not core.freed.wait(self._patience_s):
+                    self._patience_s -= core.clock() - now
+                    break
+                self._patience_s -= core.clock() - now
+                done = self._place(handle, data, header, check)
+                if done is not None:
+                    return done
+                self._wake()
             return self._refuse(handle, "full")
 
     def _place(self, handle: Handle, data: Buffer, header: bytes, check: int) -> bool | None:

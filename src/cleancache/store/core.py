@@ -112,6 +112,7 @@ class Core:
     def reset(self) -> None:
         """Begin with nothing: no page, no memory, new locks, another stamp."""
         self.lock = threading.RLock()
+        self.freed = threading.Condition(self.lock)  # told whenever a segment became free
         self.reclaim_lock = threading.RLock()  # taken before `lock`: whoever frees segments holds it
         self.arena: Arena | None = None
         self.view = memoryview(b"")
@@ -194,6 +195,7 @@ class Core:
             self.spares.append(segment.number)
         else:
             self.give_back(segment.number)
+        self.freed.notify_all()
 
     def give_back(self, number: int) -> None:
         """Punch an empty segment out."""

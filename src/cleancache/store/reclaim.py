@@ -5,9 +5,10 @@ outside the Store's lock, so other threads put, get and flush meanwhile; a page 
 still has its old one, looked up under the lock of the landing (laws 1.2: a flush or a newer put that came in between
 wins).
 
-No put waits for a codec: a `Reclaimer` thread keeps a few empty segments ahead. When puts are faster than it, they
-are refused (`full`) and the reader goes on at the speed of its source; a refused page is put again the next time it
-is read. Where no thread can be had, and in tests, a put makes room itself.
+A `Reclaimer` thread keeps a few empty segments ahead, so that no put waits for a codec. Puts that come in a burst may
+wait for the thread, a tenth of the time that passes and 50 ms at most; beyond that they are refused (`full`), the
+reader goes on at the speed of its source, and a refused page is put again the next time it is read. Where no thread
+can be had, and in tests, a put makes room itself.
 
 Locks: `reclaim_lock` first (whoever frees segments), then `lock`. Laws M2, M4–M7.
 """
