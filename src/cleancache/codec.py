@@ -137,7 +137,7 @@ def decompress(number: int, stored: Buffer, raw_length: int) -> bytes | None:
             page = bytes(stored)
         else:
             return None
-    except (LZ4BlockError, ValueError, OverflowError):
+    except (LZ4BlockError, ValueError, OverflowError, MemoryError):
         return None
     except Exception as error:  # zstandard's error class is known only where it is installed
         if _zstd is not None and isinstance(error, _zstd.error):

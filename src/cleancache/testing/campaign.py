@@ -131,7 +131,7 @@ class _Campaign:
         assert answer is True or answer is False, f"put answered {answer!r}"
         self.calls += 1
         if answer:
-            refusing = [name for name in self.on if self.rig.switches[name].refuses]
+            refusing = [name for name in self.on if self.rig.switches[name].refuses is not None]
             assert not refusing, f"put was accepted while {refusing} was on"
         self.model.put(handle, data, answer)
 

@@ -28,8 +28,10 @@ class Fault:
 
 
 @contextmanager
-def nth(owner: Any, name: str, n: int, error: Callable[[], Any] = MemoryError) -> Iterator[Fault]:
+def nth(owner: Any, name: str, n: int, error: Callable[[], Any] = MemoryError, *, times: int = 1) -> Iterator[Fault]:
     """Inside the block the *n*-th call of `owner.name` fails: *error* makes what is raised, or returned if none.
+
+    *times*: so many calls fail, from the *n*-th on.
 
     >>> import os
     >>> with nth(os, "getpid", 2, OSError) as fault:
@@ -44,7 +46,7 @@ def nth(owner: Any, name: str, n: int, error: Callable[[], Any] = MemoryError) -
     held = vars(owner).get(name) if hasattr(owner, "__dict__") else None
 
     def failing(*args: Any, **kwargs: Any) -> Any:
-        if fault._count() != n:
+        if not n <= fault._count() < n + times:
             return real(*args, **kwargs)
         fault.fired += 1
         made = error()
@@ -70,15 +72,21 @@ def each_nth(
     error: Callable[[], Any] = MemoryError,
     *,
     most: int = 500,
+    stride: int = 1,
 ) -> int:
     """Run *scenario* with the 1st, 2nd, 3rd … call of the site failing, until none fails; the number of failures.
 
+    *stride*: after the first ten, only every so many-th call fails, where a scenario reaches a site very often.
+
     Raises: AssertionError, when the site is never reached, or still fails after *most* runs.
     """
-    for n in range(1, most + 1):
+    n, failures = 1, 0
+    while failures < most:
         with nth(owner, name, n, error) as fault:
             scenario()
         if not fault.fired:
-            assert n > 1, f"the site {name} was never reached"
-            return n - 1
-    raise AssertionError(f"the site {name} was reached more than {most} times")
+            assert failures, f"the site {name} was never reached"
+            return failures
+        failures += 1
+        n += 1 if n < 10 else stride
+    raise AssertionError(f"the site {name} was reached more than {n} times")

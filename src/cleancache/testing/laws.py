@@ -51,8 +51,8 @@ class Laws:
     keeps: ClassVar[bool] = False
     exclusive: ClassVar[bool] = False
     switches: ClassVar[bool] = False  # make() gives a Rig with switches that refuse
-    steps: ClassVar[int] = 3000
-    seconds: ClassVar[float] = 1.0
+    steps: ClassVar[int] = 2000
+    seconds: ClassVar[float] = 0.5
     reasons: ClassVar[bool] = True
     pools: ClassVar[tuple[bytes, ...]] = (POOL, OTHER_POOL)
 
@@ -169,7 +169,8 @@ class Laws:
                 before = backend.stats().refused.get(switch.refuses, 0)
                 switch.on()
                 assert backend.put(handle, self.page(handle, 2)) is False, f"a put was accepted while {name} was on"
-                assert backend.stats().refused.get(switch.refuses, 0) == before + 1, f"N4: {backend.stats().refused}"
+                refused = backend.stats().refused
+                assert not switch.refuses or refused.get(switch.refuses, 0) == before + 1, f"N4: {refused}"
                 self.gives(backend, handle, None, f"V2 ({name})")
                 switch.off()
                 self.gives(backend, handle, None, f"V2 ({name})")

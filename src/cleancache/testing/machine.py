@@ -57,7 +57,7 @@ class LawMachine(RuleBasedStateMachine):
             size = self.page_bytes
         data = contents(handle, number, size)
         answer = self.rig.backend.put(handle, data)
-        refusing = [name for name in self.on if self.rig.switches[name].refuses]
+        refusing = [name for name in self.on if self.rig.switches[name].refuses is not None]
         assert not (answer and refusing), f"a put was accepted while {refusing} was on"
         self.model.put(handle, data, answer)
 

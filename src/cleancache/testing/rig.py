@@ -17,7 +17,8 @@ from cleancache.backend import Backend
 class Switch:
     """Something that goes wrong while it is on.
 
-    *refuses*: the reason under which every put is refused meanwhile. *is_fault*: a miss says nothing meanwhile.
+    *refuses*: the reason under which every put is refused meanwhile; "" if it is refused, but counted as what the tier
+    made of it. *is_fault*: a miss says nothing meanwhile.
     """
 
     on: Callable[[], object]
