@@ -65,7 +65,8 @@ def test_the_class_strips_our_prefix_and_the_instance_the_targets_too() -> None:
     assert fs._strip_protocol("cleancache://a/b") == "/a/b"
     assert fs._strip_protocol(["memory://a", "cleancache::memory://b"]) == ["/a", "/b"]
     assert fs._parent("cleancache::memory://a/b") == "/a"
-    assert fs.unstrip_protocol("/a/b") == "memory:///a/b"
+    assert fs.unstrip_protocol("/a/b") == "cleancache::memory:///a/b"
+    assert fs._strip_protocol(fs.unstrip_protocol("/a/b")) == "/a/b"
     assert (fs.sep, fs.root_marker) == ("/", fs.fs.root_marker)
 
 
@@ -210,7 +211,7 @@ def test_what_the_base_does_not_know_is_the_targets() -> None:
         fs._no_such_method  # noqa: B018 - the look-up is the test
 
 
-def test_targets_with_other_credentials_share_no_pool_P12() -> None:  # noqa: N802 - the number of the law
+def test_targets_with_other_credentials_share_no_pool_P12() -> None:
     one = over("http", client_kwargs={"headers": {"Authorization": "one"}})
     two = over("http", client_kwargs={"headers": {"Authorization": "two"}})
 

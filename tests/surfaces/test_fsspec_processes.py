@@ -1,4 +1,4 @@
-"""Processes: an instance or an open file that a child inherits or is sent reads right bytes, whatever the start method (law I14)."""
+"""An instance or an open file that a child inherits or is sent reads right bytes, however it starts (law I14)."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def workers(request: pytest.FixtureRequest) -> Iterator[ProcessPoolExecutor]:
         _forkserver._stop()  # type: ignore[attr-defined]  # the only way to end it before the process does
 
 
-def test_an_instance_sent_to_a_worker_reads_there_I14(workers: Any, site: Site, s3: S3) -> None:  # noqa: N802 - a law
+def test_an_instance_sent_to_a_worker_reads_there_I14(workers: Any, site: Site, s3: S3) -> None:
     url = site.write("a.bin", DATA)
     http = fsspec.filesystem("cleancache", target_protocol="http", stack=STACK)
     store = fsspec.filesystem("cleancache", target_protocol="s3", target_options=s3.options, stack=STACK)
@@ -90,7 +90,7 @@ def in_a_child(act: Callable[[], Any]) -> int:
     return os.waitpid(pid, 0)[1]
 
 
-def test_a_forked_child_uses_nothing_inherited_I14(site: Site, s3: S3) -> None:  # noqa: N802 - the number of the law
+def test_a_forked_child_uses_nothing_inherited_I14(site: Site, s3: S3) -> None:
     url = site.write("a.bin", DATA)
     http = fsspec.filesystem("cleancache", target_protocol="http", stack=STACK)
     store = fsspec.filesystem("cleancache", target_protocol="s3", target_options=s3.options, stack=STACK)
@@ -113,7 +113,7 @@ def test_a_forked_child_uses_nothing_inherited_I14(site: Site, s3: S3) -> None: 
     assert http.fs is target
 
 
-def test_a_child_forked_while_threads_read_never_hangs_I14(site: Site) -> None:  # noqa: N802 - the number of the law
+def test_a_child_forked_while_threads_read_never_hangs_I14(site: Site) -> None:
     url = site.write("a.bin", DATA)
     fs = fsspec.filesystem("cleancache", target_protocol="http", stack=STACK)
     assert fs.cat_file(url) == DATA
@@ -136,7 +136,7 @@ def test_a_child_forked_while_threads_read_never_hangs_I14(site: Site) -> None: 
             thread.join()
 
 
-def test_an_open_file_of_another_version_is_an_error_in_the_child_F4(site: Site) -> None:  # noqa: N802 - a law
+def test_an_open_file_of_another_version_is_an_error_in_the_child_F4(site: Site) -> None:
     url = site.write("a.bin", DATA)
     file = fsspec.filesystem("cleancache", target_protocol="http", stack=STACK, readahead=0).open(url)
     assert file.read(10) == DATA[:10]
@@ -156,7 +156,7 @@ def test_an_open_file_of_another_version_is_an_error_in_the_child_F4(site: Site)
 
 LOADER = """
 import sys
-sys.path.append("/usr/lib/python3/dist-packages")  # Debian's torch for the interpreter's version; what we have comes first
+sys.path.append("/usr/lib/python3/dist-packages")  # Debian's torch; what is installed here comes first
 try:
     import torch
     from torch.utils.data import DataLoader, Dataset

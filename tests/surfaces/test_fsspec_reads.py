@@ -187,7 +187,7 @@ def test_a_file_says_what_fsspecs_files_say(site: Site) -> None:
     file = fs.open(url, block_size=7, cache_type="bytes", cache_options={})
 
     assert (file.fs, file.path, file.size, file.blocksize, file.mode) == (fs, url, len(DATA), 7, "rb")
-    assert file.full_name == url
+    assert file.full_name == f"cleancache::{url}"
     assert file.details["size"] == file.info()["size"] == len(DATA)
     assert file.details["version"] == file.version.hex()
     assert file.cache.name == "none"
@@ -201,7 +201,7 @@ def test_a_file_says_what_fsspecs_files_say(site: Site) -> None:
         file.read(0)
 
 
-def test_a_file_that_changed_gives_an_error_and_no_blend_F4(site: Site) -> None:  # noqa: N802 - the number of the law
+def test_a_file_that_changed_gives_an_error_and_no_blend_F4(site: Site) -> None:
     url, fs = site.write("a.bin", DATA), over_http(readahead=0)
     file = fs.open(url)
     assert file.read(10) == DATA[:10]
@@ -210,13 +210,13 @@ def test_a_file_that_changed_gives_an_error_and_no_blend_F4(site: Site) -> None:
 
     assert file.read(10) == DATA[10:20]  # the page at hand has the version of the open file
     file.seek(3 * PAGE)
-    with pytest.raises(OSError, match="Stale|changed") as caught:
+    with pytest.raises(OSError, match=r"Stale|changed") as caught:
         file.read(10)
     assert caught.value.errno == errno.ESTALE
     assert fs.open(url).read() == NEWER
 
 
-def test_a_file_that_told_nothing_starts_again_under_the_new_version_F4(site: Site) -> None:  # noqa: N802 - as above
+def test_a_file_that_told_nothing_starts_again_under_the_new_version_F4(site: Site) -> None:
     url, fs = site.write("a.bin", DATA), over_http()
     file, sized = fs.open(url), fs.open(url)
     assert sized.size == len(DATA)
@@ -224,7 +224,7 @@ def test_a_file_that_told_nothing_starts_again_under_the_new_version_F4(site: Si
     site.write("a.bin", NEWER)
 
     assert file.read() == NEWER
-    with pytest.raises(OSError, match="Stale|changed") as caught:
+    with pytest.raises(OSError, match=r"Stale|changed") as caught:
         sized.read()
     assert caught.value.errno == errno.ESTALE
 
@@ -240,7 +240,7 @@ def test_a_pickled_file_opens_under_the_same_version_or_fails(site: Site) -> Non
     assert twin == file
 
     site.write("a.bin", NEWER)
-    with pytest.raises(OSError, match="Stale|changed") as caught:
+    with pytest.raises(OSError, match=r"Stale|changed") as caught:
         pickle.loads(blob)
     assert caught.value.errno == errno.ESTALE
 
@@ -385,7 +385,7 @@ def test_async_twins_work_inside_a_running_loop(site: Site) -> None:
         assert await fs._cat_ranges([url, url], [0, -4], [4, None], max_gap=9) == [DATA[:4], DATA[-4:]]
         assert (await fs._info(url))["size"] == len(DATA)
         assert await fs._exists(url)
-        assert [step async for step in fs._walk(url)] is not None
+        assert [step async for step in fs._walk(url)] == list(fs.fs.walk(url))
         assert fs.cat_file(url) == DATA  # a sync call in a running loop, as in a notebook
         with fs.open(url) as file:
             assert file.read() == DATA

@@ -1,4 +1,4 @@
-"""Writes pass through: the new bytes are read at once, whichever verb wrote them, and nothing is kept while a name is written."""
+"""Writes pass through: the new bytes are read at once, whichever verb wrote them; nothing is kept meanwhile."""
 
 from __future__ import annotations
 
@@ -28,7 +28,12 @@ def s3() -> Iterator[S3]:
 def fs(s3: S3) -> Any:
     # "immutable": what is cached stays without any question, so only a flush can make a write visible
     return fsspec.filesystem(
-        "cleancache", target_protocol="s3", target_options=s3.options, stack="zcache:16M", page_size=4096, immutable=True
+        "cleancache",
+        target_protocol="s3",
+        target_options=s3.options,
+        stack="zcache:16M",
+        page_size=4096,
+        immutable=True,
     )
 
 
@@ -212,10 +217,14 @@ def test_a_transaction_that_fails_changes_nothing(local: Any, tmp_path: Path) ->
     path = str(tmp_path / "a")
     local.pipe_file(path, OLD)
 
-    with pytest.raises(RuntimeError, match="no"), local.transaction:
-        with local.open(path, "wb") as file:
-            file.write(NEW)
-        raise RuntimeError("no")
+    def fail() -> None:
+        with local.transaction:
+            with local.open(path, "wb") as file:
+                file.write(NEW)
+            raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError, match="no"):
+        fail()
 
     assert local.cat_file(path) == OLD
     assert not local.fs._intrans

@@ -111,8 +111,8 @@ class Wrapped:
         return self.fs._parent(plain(path))
 
     def unstrip_protocol(self, name: str) -> str:
-        """The target's URL of *name*."""
-        return str(self.fs.unstrip_protocol(plain(name)))
+        """The URL of *name* that leads through us: DuckDB opens what this makes of our own globs."""
+        return f"cleancache::{self.fs.unstrip_protocol(plain(name))}"
 
     @property
     def sep(self) -> str:
@@ -134,6 +134,12 @@ def plain(path: Any) -> Any:
         return [plain(each) for each in path]
     path = stringify_path(path)
     return path.removeprefix("cleancache::").removeprefix("cleancache://") if isinstance(path, str) else path
+
+
+def protocols(target: AbstractFileSystem | type[AbstractFileSystem]) -> tuple[str, ...]:
+    """The protocols of an instance over *target*: ours, and ours before each of its own, as in the URLs we make."""
+    theirs = (target.protocol,) if isinstance(target.protocol, str) else tuple(target.protocol)
+    return ("cleancache", *(f"cleancache::{protocol}" for protocol in theirs))
 
 
 def listed(path: Any) -> list[str]:

@@ -24,14 +24,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from fsspec import AbstractFileSystem
+from fsspec import AbstractFileSystem, get_filesystem_class
 from fsspec.asyn import AsyncFileSystem
 from fsspec.implementations.chained import ChainedFileSystem
 
 from cleancache import config
 from cleancache.frontends import _options, _process
 from cleancache.frontends._reads import CachedReads
-from cleancache.frontends._wrapped import plain
+from cleancache.frontends._wrapped import plain, protocols
 from cleancache.frontends._writes import FlushedWrites, TargetTransaction
 
 T = TypeVar("T")
@@ -120,6 +120,7 @@ class CleancacheFileSystem(CachedReads, FlushedWrites, AsyncFileSystem, ChainedF
         self._target: AbstractFileSystem | None = None
         self._target_pid = 0
         self._touched: set[str] = set()  # names written in the transaction that is open
+        self.__dict__["protocol"] = protocols(get_filesystem_class(target_protocol) if fs is None else fs)
         self.__dict__["_strip_protocol"] = self._strip  # from now on ours, then the target's
         self._config, self._anywhere = config.read(), None
         self._settings(None)  # a mistake in an option is told here, not at the first read
