@@ -382,7 +382,8 @@ class Guard:
                 self._open_until = self._clock() + self._pause_s
                 self._is_probing = False
                 self._is_odd = True
-        self._log(fault)
+        if self._open_until is not None or not isinstance(fault, TimeoutError):  # one late answer is no news
+            self._log(fault)
 
     def _blame(self, handle: Handle, fault: Exception) -> str:
         """The reason of a failed get: the caller's fault if the handle is none, else the tier's."""

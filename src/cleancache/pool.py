@@ -59,6 +59,7 @@ class Pool:
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._slot: Slot | None = None  # first, for `__del__`
+        self._is_inherited = False  # a forked child that merely forgets its parent's pool must not end it
         if id is not None and not (isinstance(id, bytes) and len(id) == POOL_BYTES):
             raise SpecError(f"a pool id has {POOL_BYTES} bytes, those of a UUID; got {id!r}")
         if shared and id is None:
@@ -205,7 +206,7 @@ class Pool:
 
     def __del__(self) -> None:
         slot = self._slot
-        if slot is not None and not self.is_shared:
+        if slot is not None and not self.is_shared and not self._is_inherited:
             slot.orphan(self.id)
 
     # -- flights
@@ -227,8 +228,9 @@ class Pool:
             if not overtaken:
                 self._landing.add(me)
         if overtaken:
-            self.backend.flush(Scope(*handle))  # a refusal drops the older copy (V2)
-            return False
+            self._puts.step()
+            self._refused.step("late")
+            return False  # and no flush of the page: what is there now is newer (C8)
         overtaken = True  # an interrupt counts as one
         try:
             kept = self.put(handle, data)
@@ -288,6 +290,7 @@ class Pool:
     def drop_after_fork(self) -> None:
         """In a forked child: new locks, no landings, counters from 0; the same pool in the child's own back end."""
         was_closed, gone = self._is_closed, self._gone
+        self._is_inherited = True
         self._start()
         self._is_closed = self._is_odd = was_closed
         self._gone = gone

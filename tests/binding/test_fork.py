@@ -15,7 +15,7 @@ from cleancache.handle import Handle, Scope
 from cleancache.pool import Pool
 from cleancache.registry import Registry
 from cleancache.spec import Tier
-from cleancache.testing import Shelf, check_sums
+from cleancache.testing import check_sums
 from tests.binding.dicts import Dict, Makes
 
 OBJECT = b"o" * 24
@@ -112,7 +112,7 @@ def test_a_slot_that_waits_goes_on_waiting_in_the_child(caplog: pytest.LogCaptur
 
 def test_T1_X28_two_hundred_forks_with_busy_threads_and_no_deadlock() -> None:
     kinds = Registry(group=None)
-    kinds.register("shelf", lambda tier: Shelf())
+    kinds.register("shelf", lambda tier: Dict())
     pool = Pool(kinds.connect("shelf"))
     end = threading.Event()
 

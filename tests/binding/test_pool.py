@@ -37,8 +37,7 @@ class OfPools:
             return self._pools[id]
 
     def put(self, handle: Handle, data: Buffer) -> bool:
-        pool = self._of(handle[0])
-        return pool.land(handle, data, pool.mark(handle[1] if isinstance(handle[1], bytes) else b""))
+        return self._of(handle[0]).put(handle, data)
 
     def get(self, handle: Handle) -> bytes | None:
         return self._of(handle[0]).get(handle)
@@ -163,7 +162,10 @@ def test_F8_a_flush_of_any_scope_voids_a_flight(scope: object) -> None:
     assert pool.land(handle, b"old", mark) is False
     assert pool.get(handle) is None
     assert pool.land(handle, b"new", pool.mark(OBJECT)) is True
+    assert pool.land(handle, b"old", mark) is False
     assert pool.get(handle) == b"new"
+    assert pool.stats().refused == {"late": 2}
+    check_sums(pool.stats())
 
 
 def test_a_flush_of_another_object_voids_no_flight() -> None:
