@@ -21,24 +21,22 @@ from collections.abc import Callable
 from typing import Final
 
 from cleancache import codec as codecs
-from cleancache.backend import Buffer, Stats
-from cleancache.codec import HEADER, HEADER_BYTES, LENGTH_BITS, LENGTH_MASK, MAX_TOUCHES, RAW
+from cleancache.backend import Stats
+from cleancache.codec import HEADER, HEADER_BYTES, LENGTH_BITS, LENGTH_MASK, MAX_TOUCHES
 from cleancache.handle import MAX_PAGE, Handle, Scope, is_valid, scope_is_valid
-from cleancache.policy import Queue
 from cleancache.store import reclaim
-from cleancache.store.core import HOLDER_COST, TOUCH_SHIFT, Core, Evicted, Spill, so_far
+from cleancache.store.core import TOUCH_SHIFT, Core, Evicted, Spill, so_far
+from cleancache.store.puts import PATIENCE_S, Puts
 
 __all__ = ["Evicted", "Spill", "Store"]
 
-_PATIENCE_S: Final = 0.05  # the longest that puts wait for room in one go
-_PATIENCE_SHARE: Final = 0.1  # of the time that passes, in which puts may wait
 _SLICE: Final = 2048  # pages flushed under one hold of the lock
 _unpack = HEADER.unpack_from
 _hash = codecs.checksum_function
 _stores: weakref.WeakSet[Store] = weakref.WeakSet()
 
 
-class Store:
+class Store(Puts):
     """A `Backend` that keeps pages in at most *limit_bytes* of this process's memory, everything it needs included.
 
     Laws: all of `docs/laws.md` that say `store`. Units and shapes: pages of 1 byte to `max_page_bytes`. Threads: any.
@@ -77,7 +75,7 @@ class Store:
         self._is_closed = False
         self._inside = False  # this thread is in the middle of a change (it holds the lock)
         self._owed: list[Scope] = []  # flushes that arrived so
-        self._patience_s, self._patience_at = _PATIENCE_S, clock()
+        self._patience_s, self._patience_at = PATIENCE_S, clock()
         self._reclaimer: reclaim.Reclaimer | None = None
         if background:
             self._core.wake = _waker(weakref.ref(self))
@@ -184,146 +182,6 @@ class Store:
             self._leave()
         return None if missed is None else self._miss(missed)
 
-    def put(self, handle: Handle, data: Buffer) -> bool:
-        """Keep a copy of *data* under *handle*, or refuse and drop an older copy. See `Backend.put`.
-
-        Refuses, counted by reason: 0 bytes or more than `max_page_bytes` (`size`) · no room yet (`full`) · owner at
-        its cap (`quota`) · `frozen` · after close (`down`) · out of range (`malformed`).
-        """
-        core = self._core
-        if not is_valid(handle):
-            return self._put_nothing(handle, "malformed")
-        if type(handle) is not Handle:
-            handle = Handle(*handle)
-        if type(data) is not bytes:
-            data = memoryview(data).cast("B")
-        size = len(data)
-        if not 0 < size <= self.max_page_bytes:
-            return self._put_nothing(handle, "size")
-        meta = codecs.meta_word(RAW, size, size)
-        check = codecs.checksum(data, meta ^ core.secret)
-        header = HEADER.pack(check, meta, core.stamp, handle.pool + handle.object, handle.page)
-        with core.lock:
-            core.puts += 1
-            done = self._place(handle, data, header, check)
-            if done is not None:
-                return done
-        return self._place_with_help(handle, data, header, check)
-
-    def _put_nothing(self, handle: Handle, reason: str) -> bool:
-        with self._core.lock:
-            self._core.puts += 1
-            return self._refuse(handle, reason)
-
-    def _place_with_help(self, handle: Handle, data: Buffer, header: bytes, check: int) -> bool:
-        """There was no room: make some, here or by the thread, or refuse."""
-        core = self._core
-        if self._wake():
-            return self._place_with_patience(handle, data, header, check)
-        for _ in range(4 + 2 * core.room_segments()):
-            if not reclaim.step(core, self._codec):
-                break
-            with core.lock:
-                done = self._place(handle, data, header, check)
-                if done is not None:
-                    return done
-        with core.lock:
-            return self._refuse(handle, "full")
-
-    def _place_with_patience(self, handle: Handle, data: Buffer, header: bytes, check: int) -> bool:
-        """Wait for the thread, no longer than the patience that is left: a tenth of the time that passes, 50 ms at most.
-
-        So a burst from a slow source finds room, and a stream from a fast one is slowed by a tenth and no more;
-        beyond that its pages are refused.
-        """
-        core = self._core
-        with core.lock:
-            for _ in range(16):
-                now = core.clock()
-                self._patience_s = min(_PATIENCE_S, self._patience_s + (now - self._patience_at) * _PATIENCE_SHARE)
-                self._patience_at = now
-                if self._patience_s <= 0 or self._inside or not core.freed.wait(self._patience_s):
-                    self._patience_s -= core.clock() - now
-                    break
-                self._patience_s -= core.clock() - now
-                done = self._place(handle, data, header, check)
-                if done is not None:
-                    return done
-                self._wake()
-            return self._refuse(handle, "full")
-
-    def _place(self, handle: Handle, data: Buffer, header: bytes, check: int) -> bool | None:
-        """Put under the lock: True, False, or None when room must be made first."""
-        core = self._core
-        if self._inside or self._is_closed or self._is_frozen:
-            return self._refuse(handle, "late" if self._inside else "down" if self._is_closed else "frozen")
-        self._inside = True
-        try:
-            owner, salt, domain = core.owner_of(handle.pool)
-            tag = check ^ salt
-            for _ in range(3):
-                old, twin, cost = core.find(handle), core.twin(tag, data, domain), core.index.quote(*handle)
-                if owner not in core.ledger.caps:
-                    break
-                need = cost + (2 * HOLDER_COST if twin is not None else HEADER_BYTES + len(data))
-                if core.ledger.fits(owner, need):
-                    break
-                if not reclaim.evict_own(core, owner, need):
-                    return self._refuse_here(handle, "quota")
-            else:
-                return self._refuse_here(handle, "quota")
-            if core.used + cost + 2 * HOLDER_COST > core.limit - (0 if core.spares else core.segment_bytes):
-                return None
-            if twin is None:
-                wanted = core.ghost.take(hash(handle))
-                at = core.append(Queue.RAW, header, data, len(data), tag, owner, keep=1, touches=int(wanted))
-                if at is None:
-                    if wanted:
-                        core.ghost.add(hash(handle))
-                    return None
-                core.remember(tag, at)
-            elif twin == old:
-                core.replaced += 1
-                return True
-            else:
-                at = twin
-                core.share(handle, at, owner)
-            core.enter(handle, at, owner)
-            core.logical += len(data)
-            if old is None:
-                core.stored += 1
-                core.resident += 1
-            else:
-                core.replaced += 1
-                segment, place, _ = core.locate(old)
-                core.logical -= segment.raws[place]
-                core.unhold(handle, old, owner)
-        finally:
-            self._leave()
-        return True
-
-    def _refuse(self, handle: Handle, reason: str) -> bool:
-        """Count a refusal and drop an older copy (law V2). Under the lock."""
-        if self._inside:
-            if reason != "malformed":
-                self._owed.append(Scope(*handle))
-            self._core.refused[reason] = self._core.refused.get(reason, 0) + 1
-            return False
-        self._inside = True
-        try:
-            return self._refuse_here(handle, reason)
-        finally:
-            self._leave()
-
-    def _refuse_here(self, handle: Handle, reason: str) -> bool:
-        core = self._core
-        core.refused[reason] = core.refused.get(reason, 0) + 1
-        if reason != "malformed":
-            at = core.find(handle)
-            if at is not None:
-                core.forget(handle, at, "dropped")
-        return False
-
     def flush(self, scope: Scope) -> bool:
         """Forget everything in *scope*. Always True: nobody else holds these pages. Cost: the pages in the scope."""
         core = self._core
@@ -346,14 +204,6 @@ class Store:
         self._flush_in_slices(scope)
         return True
 
-    def _pages(self, scope: Scope) -> list[tuple[Handle, int]]:
-        """The handles of *scope* that are here, with their places. Under the lock."""
-        pool, obj, page = scope
-        if obj is not None and page is not None:
-            at = self._core.index.find(pool, obj, page)
-            return [] if at is None else [(Handle(pool, obj, page), at)]
-        return [(Handle(pool, name, number), at) for name, number, at in self._core.index.pages(pool, obj)]
-
     def _flush_in_slices(self, scope: Scope) -> None:
         """A large scope: what was there when the flush began goes in slices, so that nobody waits longer than for
         one."""
@@ -371,13 +221,6 @@ class Store:
                             core.forget(handle, at, "flushed")
                     finally:
                         self._leave()
-
-    def _leave(self) -> None:
-        """End of a change: carry out the flushes that a finaliser asked for in the middle of it."""
-        while self._owed:
-            for handle, at in self._pages(self._owed.pop()):
-                self._core.forget(handle, at, "flushed")
-        self._inside = False
 
     # --- limits -----------------------------------------------------------------------------------
 
@@ -423,17 +266,6 @@ class Store:
         reclaimer = self._reclaimer or reclaim.Reclaimer(core, self._codec)
         while reclaimer.is_due(core) and reclaim.step(core, self._codec):
             pass
-
-    def _wake(self) -> bool:
-        """Let the thread make room; False if there is none."""
-        if not self._is_background:
-            return False
-        if self._reclaimer is None:
-            self._reclaimer = reclaim.Reclaimer(self._core, self._codec)
-        if not self._reclaimer.start():
-            return False
-        self._reclaimer.wake()
-        return True
 
     # --- life -------------------------------------------------------------------------------------
 

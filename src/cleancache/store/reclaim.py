@@ -20,7 +20,7 @@ import weakref
 from typing import Final
 
 from cleancache import codec as codecs
-from cleancache.codec import HEADER, HEADER_BYTES, LENGTH_MASK, RAW, Codec
+from cleancache.codec import HEADER, HEADER_BYTES, LENGTH_BITS, LENGTH_MASK, RAW, Codec
 from cleancache.handle import Handle
 from cleancache.policy import DEAD_SHARE, Act, Queue, Verdict, touches_after, verdict
 from cleancache.store.arena import Segment
@@ -135,8 +135,11 @@ def _carry(core: Core, codec: Codec, act: Act, segment: Segment, place: int, vic
                 core.forget(handle, at, "corrupt")
         return
     core.codec_calls += 1
-    packed = codec.compress(stored)
-    number, kept = (codec.number, packed) if codecs.pays(length, len(packed)) else (RAW, stored)
+    try:
+        packed = codec.compress(stored)
+    except MemoryError:  # law M13: the page is kept as it is
+        packed = b""
+    number, kept = (codec.number, packed) if packed and codecs.pays(length, len(packed)) else (RAW, stored)
     with core.lock:
         holders = _holders(core, at)
         if not holders:
@@ -180,7 +183,7 @@ def evict(core: Core, handle: Handle, at: int) -> None:
         _, meta, _, _, _ = HEADER.unpack_from(core.view, at)
         length = meta & LENGTH_MASK
         stored = bytes(core.view[at + HEADER_BYTES : at + HEADER_BYTES + length])
-        if core.spill(Evicted(handle, meta >> 48, meta >> 24 & LENGTH_MASK, stored)):
+        if core.spill(Evicted(handle, meta >> 48, meta >> LENGTH_BITS & LENGTH_MASK, stored)):
             core.forget(handle, at, "spilled")
             return
     segment = core.segments[at // core.segment_bytes]
