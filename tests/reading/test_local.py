@@ -2,63 +2,22 @@
 
 from __future__ import annotations
 
-import fcntl
 import mmap
 import os
-import random
-import threading
 import time
 from pathlib import Path
 
 import fsspec
 import pytest
 
-from cleancache.errors import Changed
 from cleancache.pool import Pool
 from cleancache.reader import Reader
 from cleancache.source import NONE, STRONG, source_for
 from cleancache.source.local import LocalSource
 from cleancache.source.stamp import Stamp, boot_id, stamp_of
 from tests.conftest import cannot
+from tests.reading.aging import CONTENT, LATER_NS, Wall
 from tests.reading.sources import DictBackend
-
-CONTENT = random.Random(5).randbytes(150_000)
-LATER_NS = 3_000_000_000
-
-
-class Wall:
-    """The wall clock, moved on by so much: files come of age without waiting."""
-
-    def __init__(self, ahead_ns: int = LATER_NS) -> None:
-        self.ahead_ns = ahead_ns
-
-    def __call__(self) -> int:
-        return time.time_ns() + self.ahead_ns
-
-
-@pytest.fixture
-def wall() -> Wall:
-    return Wall()
-
-
-@pytest.fixture
-def source(wall: Wall) -> LocalSource:
-    return LocalSource(wall_ns=wall)
-
-
-@pytest.fixture
-def reader(source: LocalSource, open_pool: Pool) -> Reader:
-    return Reader(source, open_pool, readahead=0)
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> str:
-    file = tmp_path / "file"
-    file.write_bytes(CONTENT)
-    with open(file, "rb") as opened:
-        if stamp_of(opened.fileno()).is_ram:
-            cannot("the temporary directory is on a RAM file system, which is never cached")
-    return str(file)
 
 
 def test_an_old_file_is_cached_under_its_stat(reader: Reader, path: str, backend: DictBackend) -> None:
@@ -245,81 +204,6 @@ def test_files_that_the_kernel_makes_up_are_read_to_their_end(reader: Reader, ba
     assert backend.pages == {}
 
 
-def test_S2_a_writer_that_has_the_file_open_refuses_the_lease(reader: Reader, path: str, backend: DictBackend) -> None:
-    with open(path, "r+b"):
-        assert reader.fetch(path) == CONTENT
-        assert backend.pages == {}
-        assert (reader.stats().unleased or 0) > 0
-
-    assert reader.fetch(path) == CONTENT
-    assert len(backend.pages) == 3
-
-
-def test_S4_a_writable_mapping_refuses_the_lease(reader: Reader, path: str, backend: DictBackend) -> None:
-    with open(path, "r+b") as file:
-        view = mmap.mmap(file.fileno(), 0)
-    try:
-        assert reader.fetch(path) == CONTENT
-        assert backend.pages == {}
-    finally:
-        view.close()
-
-
-def test_the_lease_is_gone_after_the_read_and_costs_no_signal(source: LocalSource, path: str) -> None:
-    """§3.2: held for one read; a writer that comes meanwhile waits for us, not the other way round."""
-    version = source.version(path)
-    reading, wrote = threading.Event(), threading.Event()
-
-    def write() -> None:
-        reading.wait(10)
-        with open(path, "r+b") as file:
-            file.write(b"x")
-        wrote.set()
-
-    thread = threading.Thread(target=write)
-    thread.start()
-    reading.set()
-    while not wrote.is_set():
-        try:
-            fetched = source.read(path, version, 0, 100_000)
-        except Changed:
-            break
-        assert fetched.data == CONTENT[:100_000] or not fetched.fit
-    thread.join(10)
-    assert wrote.is_set()
-
-
-def test_lease_require_caches_nothing_without_one(path: str, wall: Wall, open_pool: Pool, backend: DictBackend) -> None:
-    if os.geteuid() == 0:
-        source = LocalSource(wall_ns=wall, lease="require")
-        assert Reader(source, open_pool).fetch(path) == CONTENT
-        assert len(backend.pages) == 3
-        Reader(source, open_pool).flush(path)
-        backend.pages.clear()
-
-    class Refused(LocalSource):
-        def _take_lease(self, fd: int) -> tuple[bool, bool]:
-            return False, False  # as for another user's file
-
-    reader = Reader(Refused(wall_ns=wall, lease="require"), open_pool)
-    assert reader.fetch(path) == CONTENT
-    assert backend.pages == {}
-    assert (reader.stats().unleased or 0) > 0
-    reader = Reader(Refused(wall_ns=wall, lease="auto"), open_pool)
-    assert reader.fetch(path) == CONTENT
-    assert len(backend.pages) == 3
-    with pytest.raises(ValueError, match="auto, require or off"):
-        LocalSource(lease="maybe")
-
-
-def test_lease_off_asks_for_none(path: str, wall: Wall, open_pool: Pool, backend: DictBackend) -> None:
-    reader = Reader(LocalSource(wall_ns=wall, lease="off"), open_pool)
-    with open(path, "r+b"):
-        assert reader.fetch(path) == CONTENT
-    assert len(backend.pages) == 3
-    assert reader.stats().unleased == 0
-
-
 def test_F6_a_file_that_changes_during_the_read_is_neither_put_nor_returned(
     path: str, wall: Wall, open_pool: Pool, backend: DictBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -390,14 +274,6 @@ def test_fsspecs_local_files_are_recognised(path: str, open_pool: Pool) -> None:
     assert Reader(source, open_pool).fetch(path) == CONTENT
     with pytest.raises(ValueError, match="auto, require or off"):
         source_for(fsspec.filesystem("file"), lease="no")
-
-
-def test_the_lease_numbers_are_those_of_the_fcntl_module() -> None:
-    from cleancache.source import local
-
-    assert local.F_SETLEASE == fcntl.F_SETLEASE
-    assert local.F_GETLEASE == fcntl.F_GETLEASE
-    assert getattr(fcntl, "F_SETSIG", 10) == local.F_SETSIG
 
 
 def test_a_kernel_without_statx_is_read_by_fstat(path: str, monkeypatch: pytest.MonkeyPatch) -> None:

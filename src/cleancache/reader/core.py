@@ -7,25 +7,25 @@ X33). The pages are the business of `gather`, the names of `names`; all front en
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import io
 import os
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from cleancache.backend import MAX_PAGE_BYTES, Buffer, Stats
 from cleancache.errors import Changed, SpecError
-from cleancache.handle import Scope, object_digest
 from cleancache.reader.counts import Counts
 from cleancache.reader.gather import FILL_DEADLINE_S, REQUEST_BYTES, Gather
 from cleancache.reader.names import Names
 from cleancache.reader.opened import Opened
+from cleancache.reader.openings import Openings
 from cleancache.reader.raw import raw_pages
-from cleancache.source import NONE, STRONG, Source, Version
-from cleancache.source.base import cut, token
+from cleancache.source import Source
+from cleancache.source.base import cut
 
 if TYPE_CHECKING:
     from cleancache.pool import Pool
@@ -63,16 +63,13 @@ class Reader:
         self.pool = pool
         self.page_size = page_size
         self._shift = page_size.bit_length() - 1
-        self._max_stale = max_stale
-        self._is_immutable = immutable
         self._clock = clock
         self._is_audited = audit_every > 0
-        self._names = Names()
         self._counts = Counts()
         self._gather = Gather(
             source,
             pool,
-            self._names,
+            Names(),
             self._counts,
             page_size=page_size,
             readahead=readahead,
@@ -81,52 +78,23 @@ class Reader:
             fill_deadline_s=fill_deadline_s,
             clock=clock,
         )
+        self._openings = Openings(
+            source.identity,
+            pool,
+            self._gather,
+            page_size=page_size,
+            max_stale=max_stale,
+            is_immutable=immutable,
+            clock=clock,
+        )
         _readers.add(self)
-
-    # -- opening -------------------------------------------------------------------------------------------------------
 
     def open(self, name: str) -> Opened:
         """Fix the version of *name* that reads of the result will have.
 
         Raises: the source's own error, if the version cannot be asked; a hit needs a current version (X33, X37).
         """
-        known = self._names.recall(name)
-        if known is not None and (self._is_immutable or self._clock() - known.asked < self._max_stale):
-            return self._opened(name, known.version)
-        asked = self._clock()
-        version = self._gather.version(name)
-        return self._opened(name, version, asked)
-
-    def _opened(self, name: str, version: Version, asked: float | None = None) -> Opened:
-        why = self._objection(version)
-        is_cached = not why
-        if is_cached:
-            text = version.token or token("size", version.size)
-            obj = object_digest(
-                self.source.identity, version.place if version.place is not None else name, text, self.page_size
-            )
-        else:
-            obj = bytes(24)
-            self._counts.more("unversioned")
-        if asked is not None:
-            surplus = self._names.remember(name, version, asked, obj if is_cached else None)
-            if surplus is not None:
-                self.pool.flush(Scope(self.pool.id, surplus))
-        return Opened(name, version, obj, is_cached=is_cached, why=why or version.why)
-
-    def _objection(self, version: Version) -> str:
-        """Why this version is not cached; empty if it is."""
-        if self._gather.is_distrusted:
-            return "an audit found other bytes under the same version of this source"
-        if version.is_barred:
-            return version.why
-        if version.size is None:
-            return version.why or "the source does not tell the size"
-        if version.is_private and self.pool.is_shared:
-            return "the server calls it private, and the pool is shared"
-        if version.strength == STRONG or self._is_immutable or (version.strength != NONE and self._max_stale > 0):
-            return ""
-        return version.why or "no version that can be trusted"
+        return self._openings.open(name)
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
@@ -182,12 +150,12 @@ class Reader:
 
         Raises: the source's own errors; OSError(ESTALE) if the object changes faster than it can be read.
         """
-        for _ in range(TRIES):
+        for tried in range(TRIES):
             try:
-                return self._fetch(name, start, end)
+                return self._fetch(name, start, end, asks_first=tried < 2)
             except Changed:
                 self._counts.more("changed")
-                self._names.distrust(name)
+                self._gather.names.distrust(name)
         raise OSError(errno.ESTALE, "the object changed again and again while it was read", name)
 
     def fetch_ranges(self, name: str, ranges: Sequence[tuple[int | None, int | None]]) -> list[bytes]:
@@ -201,7 +169,7 @@ class Reader:
                 return self._ranges(opened, [_clip(opened.size, *bounds) for bounds in ranges])
             except Changed:
                 self._counts.more("changed")
-                self._names.distrust(name)
+                self._gather.names.distrust(name)
         raise OSError(errno.ESTALE, "the object changed again and again while it was read", name)
 
     def warm(self, name: str, tell: Callable[[int], object] | None = None) -> int:
@@ -289,10 +257,11 @@ class Reader:
         self._counts.gave(cached, fetched)
         return [buffer.getvalue() for buffer in buffers]
 
-    def _fetch(self, name: str, start: int | None, end: int | None) -> bytes:
+    def _fetch(self, name: str, start: int | None, end: int | None, *, asks_first: bool) -> bytes:
         low = start or 0
-        may_be_first = low >= 0 and (end is None or end > low) and self._names.recall(name) is None
-        if may_be_first and not self.pool.is_shared:
+        # without asking: where nothing can be in the cache, and where what HEAD says never fits what GET then brings
+        is_new = self._gather.names.recall(name) is None and not self.pool.is_shared
+        if low >= 0 and (end is None or end > low) and (is_new or not asks_first):
             data = self._fetch_first(name, low, end)
             if data is not None:
                 return data
@@ -323,7 +292,7 @@ class Reader:
         fetched = self._gather.first(name, offset, size)
         if fetched is None:
             return None
-        opened = self._opened(name, fetched.version, asked)
+        opened = self._openings.opened(name, fetched.version, asked)
         if opened.is_cached:
             # the object was not known before its bytes were read, so any flush of the pool since then voids this flight
             mark = self.pool.mark(opened.object)
@@ -341,23 +310,11 @@ class Reader:
     def _direct(self, opened: Opened, offset: int, size: int | None) -> bytes:
         """Straight from the source, in one request, under the version as far as there is one."""
         fetched = self._gather.request(opened.name, opened.version, offset, size)
-        if fetched.fit and opened.version.strength == NONE and self._objection(opened.version) and opened.version.token:
-            self._promote(opened)
+        if fetched.fit:
+            self._openings.promote(opened)
         data = cut(fetched.offset, fetched.data, offset, size)
         self._counts.gave(0, len(data))
         return data
-
-    def _promote(self, opened: Opened) -> None:
-        """A file that was too young when it was opened has come of age under the same version: cache it from now on."""
-        version = opened.version
-        if version.is_barred or version.size is None or self._gather.is_distrusted:
-            return
-        if version.is_private and self.pool.is_shared:
-            return
-        place = version.place if version.place is not None else opened.name
-        opened.object = object_digest(self.source.identity, place, version.token, self.page_size)
-        self._names.remember(opened.name, version, float("-inf"), opened.object)
-        opened.is_cached, opened.why = True, ""
 
     def _whole(self, opened: Opened) -> bytes:
         fetched = self._gather.request(opened.name, opened.version, 0, None)
@@ -385,7 +342,7 @@ class Reader:
 
     def _stale(self, opened: Opened) -> OSError:
         self._counts.more("changed")
-        self._names.distrust(opened.name)
+        self._gather.names.distrust(opened.name)
         return OSError(errno.ESTALE, os.strerror(errno.ESTALE), opened.name)
 
     # -- writing and ending --------------------------------------------------------------------------------------------
@@ -395,32 +352,11 @@ class Reader:
 
         Call it before and after each write to the name. True: no copy is left that anyone can be given.
         """
-        objects = self._names.forget(name)
-        if objects is None:
-            self._names.forget_all()
-            return self.pool.flush(Scope(self.pool.id))
-        if self.pool.is_shared:
-            # others may have put pages of it; what the source says now is what they could be reading
-            with contextlib.suppress(Exception):  # absent, or away: then nobody can open it either
-                version = self._gather.version(name)
-                place = version.place if version.place is not None else name
-                text = version.token or token("size", version.size)
-                objects = (*objects, object_digest(self.source.identity, place, text, self.page_size))
-        is_told = True
-        for obj in set(objects):
-            is_told &= self.pool.flush(Scope(self.pool.id, obj))
-        return is_told
+        return self._openings.flush(name)
 
-    @contextlib.contextmanager
-    def writing(self, name: str) -> Iterator[None]:
+    def writing(self, name: str) -> AbstractContextManager[None]:
         """While this lasts no page of *name* is put; flushes it before and after (F8)."""
-        self._names.begin_writing(name)
-        try:
-            self.flush(name)
-            yield
-        finally:
-            self._names.end_writing(name)
-            self.flush(name)
+        return self._openings.writing(name)
 
     def stats(self) -> Stats:
         """What was read and what it took; exact when no call is under way."""
@@ -429,14 +365,12 @@ class Reader:
     def drop_after_fork(self) -> None:
         """The child starts with empty tables and locks that nobody holds; call it also after the source was made
         anew."""
-        self._names = Names()
-        counts = Counts()
-        self._counts = counts
-        self._gather.drop_after_fork(self._names, counts)
+        self._counts = Counts()
+        self._gather.drop_after_fork(Names(), self._counts)
 
     def close(self) -> None:
         """Forget the names and the raw pages; the pool belongs to whoever made it."""
-        self._names.forget_all()
+        self._gather.names.forget_all()
         raw_pages.drop_pool(self.pool.id)
 
 

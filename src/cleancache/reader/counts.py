@@ -63,24 +63,27 @@ class Counts:
 
 
 class Costs:
-    """Whether the cache is worth asking: what a page costs from it and from the source, as moving averages (X41).
+    """Whether the cache is worth asking: what a page costs from it, against the source's moving average (X41).
 
-    When it is twice as slow as the source, and slow at all, it is left alone for a second and then tried again. Torn
-    updates between threads cost a sample, so there is no lock.
+    When `SAMPLES` calls one after another were slow, and each slower than the source would have been, the cache is
+    left alone for a second and then tried again. Not an average of the cache's own times: a process that lost the CPU
+    for 10 ms once would leave a good cache for it. Torn updates between threads cost a sample, so there is no lock.
     """
 
     def __init__(self) -> None:
-        self._cache_s = self._source_s = 0.0
-        self._samples = 0
+        self._source_s = 0.0
+        self._slow = 0  # slow calls in a row
         self._until = float("-inf")
 
     def cache(self, seconds: float, now: float) -> None:
         """A get or put of one page took so long."""
-        self._cache_s = seconds if self._samples == 0 else self._cache_s + (seconds - self._cache_s) / 4
-        self._samples = min(self._samples + 1, SAMPLES)
-        if self._cache_s > SLOW_S and self._samples >= SAMPLES and 0 < self._source_s * SLOWER < self._cache_s:
+        if seconds <= SLOW_S or not 0 < self._source_s * SLOWER < seconds:
+            self._slow = 0
+            return
+        self._slow += 1
+        if self._slow >= SAMPLES:
             self._until = now + BYPASS_S
-            self._samples = SAMPLES - 1  # then one slow call more is enough
+            self._slow = SAMPLES - 1  # after the second one slow call more is enough
 
     def source(self, seconds: float) -> None:
         """A page from the source took so long."""

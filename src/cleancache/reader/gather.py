@@ -52,8 +52,8 @@ class Gather:
     ) -> None:
         self._source = source
         self._pool = pool
-        self._names = names
-        self._counts = counts
+        self.names = names
+        self.counts = counts
         self._page_size = page_size
         self._readahead_pages = readahead // page_size
         self._most_pages = max(1, REQUEST_BYTES // page_size)
@@ -86,7 +86,7 @@ class Gather:
                     raise error.__cause__ or error from None
                 continue
             if fetched.leased is False:
-                self._counts.more("unleased")
+                self.counts.more("unleased")
             return fetched
         raise AssertionError  # the loop above returns or raises
 
@@ -102,10 +102,10 @@ class Gather:
         try:
             result = call()
         except BaseException as error:
-            self._counts.asked(time.monotonic() - begun, 0, has_failed=not isinstance(error, Changed))
+            self.counts.asked(time.monotonic() - begun, 0, has_failed=not isinstance(error, Changed))
             raise
         taken, size = time.monotonic() - begun, weigh(result)
-        self._counts.asked(taken, size, has_failed=False)
+        self.counts.asked(taken, size, has_failed=False)
         if size:
             self._costs.source(taken / max(1.0, size / self._page_size))
         return result
@@ -161,12 +161,12 @@ class Gather:
         offset = page * self._page_size
         try:
             fetched = self.request(opened.name, opened.version, offset, len(data))
-        except (Changed, OSError):
-            return data  # no verdict: the object moved on, or the source is away
+        except Exception:  # no verdict: the object moved on, or the source is away, in whatever words it has for that
+            return data
         truth = memoryview(fetched.data)[offset - fetched.offset :][: len(data)]
         if truth == data or not (fetched.fit or self._is_immutable):
             return data
-        self._counts.more("stale_hits")
+        self.counts.more("stale_hits")
         self.is_distrusted = True
         self._pool.flush(Scope(self._pool.id, opened.object))
         return None
@@ -188,7 +188,7 @@ class Gather:
             for page, flight in joined:
                 if flight not in waited:
                     waited.add(flight)
-                    self._counts.more("joined")
+                    self.counts.more("joined")
                     flight.landed.wait(self._fill_deadline_s)
                 data = flight.page(page)
                 if data is None:  # failed, or too slow: fetch for ourselves
@@ -255,7 +255,7 @@ class Gather:
     def land(self, opened: Opened, pages: dict[int, Buffer], mark: int) -> None:
         """Put *pages*, unless a flush began since *mark*, the name is being written, or the cache is not worth it
         now."""
-        if self.is_distrusted or self._names.is_written(opened.name) or self._costs.is_bypassed(self._clock()):
+        if self.is_distrusted or self.names.is_written(opened.name) or self._costs.is_bypassed(self._clock()):
             return
         pool = self._pool
         for page, data in pages.items():
@@ -291,7 +291,7 @@ class Gather:
             opened.window_pages = max(1, -(-(stop - offset) // self._page_size))
         needed = -(-stop // self._page_size)
         start = max(opened.ahead_page, needed)
-        if (start - needed) * 2 > opened.window_pages or self._names.is_written(opened.name):
+        if (start - needed) * 2 > opened.window_pages or self.names.is_written(opened.name):
             return  # more than half a window is ahead already
         opened.window_pages = min(opened.window_pages * 2, self._readahead_pages)
         end = min(start + opened.window_pages, -(-opened.known_size // self._page_size))
@@ -311,7 +311,7 @@ class Gather:
 
     def drop_after_fork(self, names: Names, counts: Counts) -> None:
         """No flight of the parent lands in the child, which counts from 0."""
-        self._names, self._counts = names, counts
+        self.names, self.counts = names, counts
         self._flights, self._costs = Flights(), Costs()
 
 

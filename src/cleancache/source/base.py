@@ -11,9 +11,13 @@ contradicts it, but is not put (`fit`).
 from __future__ import annotations
 
 import errno
+import os
+import weakref
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from threading import Lock
 from typing import Any, NamedTuple, Protocol
 
 STRONG, WEAK, NONE = "strong", "weak", "none"
@@ -145,3 +149,51 @@ def cut(fetched_at: int, data: bytes, offset: int, size: int | None) -> bytes:
 
 
 Clock = Callable[[], float]
+SEEN_LIMIT = 4096
+
+
+class FirstSeen:
+    """When each of the last few versions was first seen, by our monotonic clock: their age where no other clock can
+    be asked."""
+
+    def __init__(self) -> None:
+        self.drop_after_fork()
+        forget_after_fork(self)
+
+    def drop_after_fork(self) -> None:
+        """Start empty, with a lock that nobody holds (T1)."""
+        self._lock = Lock()  # guards _seen
+        self._seen: OrderedDict[bytes, float] = OrderedDict()
+
+    def age(self, version: bytes, now: float) -> float:
+        """Seconds since *version* was first seen; 0 if it was not."""
+        with self._lock:
+            first = self._seen.setdefault(version, now)
+            if len(self._seen) > SEEN_LIMIT:
+                self._seen.popitem(last=False)
+        return now - first
+
+
+class Forgets(Protocol):
+    """What has to start empty in a forked child."""
+
+    def drop_after_fork(self) -> None:
+        """Start empty, with locks that nobody holds."""
+        ...
+
+
+_forgetful: weakref.WeakSet[Forgets] = weakref.WeakSet()
+
+
+def forget_after_fork(table: Forgets) -> None:
+    """Have *table* emptied in every forked child."""
+    _forgetful.add(table)
+
+
+def _forget_all() -> None:
+    for table in list(_forgetful):
+        table.drop_after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)

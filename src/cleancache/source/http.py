@@ -13,21 +13,17 @@ from __future__ import annotations
 
 import re
 import time
-from collections import OrderedDict
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
-from threading import Lock
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from cleancache.errors import Changed
 from cleancache.source.base import NONE, STRONG, WEAK, Clock, Fetched, Garbled, Version, fingerprint, token
+from cleancache.source.flaps import Flaps
 
 SETTLED_S = 60  # S19: a Last-Modified counts once Date is so much later
 WHOLE_LIMIT = 64 << 20  # a server that ignores Range: up to here the whole body is kept, beyond it is skipped through
-FLAPS_LIMIT = 2  # S21: returns to an earlier ETag before a host is given up
-FLAP_REST_S = 300.0
-SEEN_LIMIT = 4096
 
 # Parts of signed URLs that change with every redirect and say nothing about the bytes
 SIGNATURE = re.compile(
@@ -44,11 +40,8 @@ class HttpSource:
 
     def __init__(self, fs: Any, *, clock: Clock = time.monotonic) -> None:
         self._fs = fs
-        self._clock = clock
         self.identity = fingerprint("http", [*fs.storage_options.items(), ("args", fs.storage_args)])
-        self._etags: OrderedDict[str, tuple[str, str]] = OrderedDict()  # URL → its last two ETags
-        self._flaps: OrderedDict[str, tuple[int, float]] = OrderedDict()  # host → returns seen, when last
-        self._lock = Lock()  # guards _etags and _flaps
+        self._flaps = Flaps(clock)
 
     def version(self, name: str) -> Version:
         """What HEAD says, past every cache that obeys."""
@@ -100,10 +93,11 @@ class HttpSource:
         etag, modified = headers.get("ETag", ""), headers.get("Last-Modified", "")
         control = headers.get("Cache-Control", "").lower()
         details = {
+            "type": "file",
             "size": size,
             "ETag": etag,
             "Last-Modified": modified,
-            "type": headers.get("Content-Type", ""),
+            "mimetype": headers.get("Content-Type", "").partition(";")[0],
             "url": url,
         }
         place = f"{name} {_without_signature(url)}" if url != str(self._fs.encode_url(name)) else name
@@ -114,7 +108,7 @@ class HttpSource:
             return Version(b"", None, NONE, "the server encodes the body although it was asked not to", details, place)
         if headers.get("Vary", "").strip() == "*":
             strength, why = NONE, "Vary: * says that no two replies need be alike"
-        elif self._is_flapping(url, etag):
+        elif self._flaps.note(url, etag):
             strength, why = NONE, "the host gives one URL different ETags in turn"
         elif etag.startswith("W/"):
             strength, why = WEAK, "a weak ETag may stay the same while bytes change"
@@ -151,27 +145,6 @@ class HttpSource:
             elif not _is_same(found, version):
                 raise Changed(name)
             return await _body(reply, name, version, offset, size, fit=found.strength != NONE)
-
-    def _is_flapping(self, url: str, etag: str) -> bool:
-        """Say whether this host returned to an earlier ETag too often of late (a CDN whose nodes disagree)."""
-        host = urlsplit(url).netloc
-        now = self._clock()
-        with self._lock:
-            older, newer = self._etags.pop(url, ("", ""))
-            flaps, last = self._flaps.get(host, (0, now))
-            if now - last >= FLAP_REST_S:
-                flaps = 0
-                self._flaps.pop(host, None)
-            if etag and newer and etag != newer:
-                if etag == older:
-                    flaps += 1
-                    self._flaps[host] = (flaps, now)
-                older, newer = newer, etag
-            self._etags[url] = (older, newer or etag)
-            for table in (self._etags, self._flaps):
-                if len(table) > SEEN_LIMIT:
-                    table.popitem(last=False)
-            return flaps >= FLAPS_LIMIT
 
 
 def _is_same(found: Version, asked: Version) -> bool:

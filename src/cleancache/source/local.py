@@ -24,17 +24,14 @@ import os
 import signal
 import stat
 import time
-from collections import OrderedDict
-from threading import Lock
 from typing import Any, Protocol
 
 from cleancache.errors import Changed
-from cleancache.source.base import NONE, STRONG, Clock, Fetched, Garbled, Version, token
+from cleancache.source.base import NONE, STRONG, Clock, Fetched, FirstSeen, Garbled, Version, token
 from cleancache.source.stamp import Stamp, stamp_of
 
 YOUNG_NS = 2_000_000_000  # §3.1: FAT and zip stamp in steps of 2 s, ext4 in steps of 4 ms
 MAX_SKEW_NS = 3600_000_000_000  # §3.1: a stamp older than this by our clock is old by any clock
-SEEN_LIMIT = 4096
 
 F_SETLEASE, F_GETLEASE, F_SETSIG = 1024, 1025, 10  # fcntl.h; the fcntl module names the last two only on some builds
 
@@ -65,8 +62,7 @@ class LocalSource:
         self._lease = lease
         self._wall_ns = wall_ns
         self._clock = clock
-        self._seen: OrderedDict[bytes, float] = OrderedDict()  # versions of network files → when first seen
-        self._lock = Lock()  # guards _seen
+        self._seen = FirstSeen()
 
     def version(self, name: str) -> Version:
         """The stat of the file that the path leads to now."""
@@ -124,7 +120,13 @@ class LocalSource:
             strength, why = NONE, "the kernel makes this file up as it is read"
         elif not self._is_old(stamp):
             strength, why = NONE, "younger than 2 s: another write could leave the same stamp"
-        details = {"size": stamp.size, "mtime_ns": stamp.mtime_ns, "ctime_ns": stamp.ctime_ns, "ino": stamp.inode}
+        details = {
+            "type": "file",
+            "size": stamp.size,
+            "mtime_ns": stamp.mtime_ns,
+            "ctime_ns": stamp.ctime_ns,
+            "ino": stamp.inode,
+        }
         is_barred = stamp.is_ram or stamp.size is None
         return Version(stamp.token, stamp.size, strength, why, details, place="", is_barred=is_barred)
 
@@ -136,12 +138,7 @@ class LocalSource:
             return bool(age_ns >= YOUNG_NS)
         if age_ns >= MAX_SKEW_NS:
             return True
-        now = self._clock()
-        with self._lock:
-            first = self._seen.setdefault(stamp.token, now)
-            if len(self._seen) > SEEN_LIMIT:
-                self._seen.popitem(last=False)
-        return now - first >= YOUNG_NS / 1e9
+        return self._seen.age(stamp.token, self._clock()) >= YOUNG_NS / 1e9
 
     def _take_lease(self, fd: int) -> tuple[bool, bool]:
         """(has it, somebody writes): a lease for this read, if leases are wanted and can be had."""

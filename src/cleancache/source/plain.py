@@ -10,18 +10,15 @@ our clock, or an hour old. *None*: every read goes to the source, in one request
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from threading import Lock
 from typing import Any
 
 from cleancache.errors import Changed
-from cleancache.source.base import NONE, WEAK, Clock, Fetched, Garbled, Version, fingerprint, token
+from cleancache.source.base import NONE, WEAK, Clock, Fetched, FirstSeen, Garbled, Version, fingerprint, token
 
 YOUNG_S = 2.0
 MAX_SKEW_S = 3600.0
-SEEN_LIMIT = 4096
 WEAK_PROTOCOLS = frozenset(["sftp", "ssh", "ftp", "smb", "webdav", "webdavs", "dav", "davs", "webhdfs", "webHDFS"])
 
 
@@ -38,8 +35,7 @@ class PlainSource:
         protocol = fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
         self._is_weak = protocol in WEAK_PROTOCOLS
         self.identity = fingerprint(protocol, [*fs.storage_options.items(), ("args", fs.storage_args)])
-        self._seen: OrderedDict[bytes, float] = OrderedDict()
-        self._lock = Lock()  # guards _seen
+        self._seen = FirstSeen()
 
     def version(self, name: str) -> Version:
         """Size and stamp, as far as the file system has them; of a weak kind past its listings (S26 holds for FTP
@@ -89,12 +85,7 @@ class PlainSource:
             stamp = (stamp if stamp.tzinfo else stamp.replace(tzinfo=UTC)).timestamp()
         if isinstance(stamp, (int, float)) and self._wall() - stamp >= MAX_SKEW_S:
             return True
-        now = self._clock()
-        with self._lock:
-            first = self._seen.setdefault(version.token, now)
-            if len(self._seen) > SEEN_LIMIT:
-                self._seen.popitem(last=False)
-        return now - first >= YOUNG_S
+        return self._seen.age(version.token, self._clock()) >= YOUNG_S
 
 
 def _stamp(info: Mapping[str, Any]) -> Any:
