@@ -1,6 +1,7 @@
 """The examples in docstrings run, each module's in a process of its own: what a public name shows is what it does.
 
-An example may use the public names of the package as if it began with `from cleancache import *`.
+An example may use the public names of the package (and of `cleancache.testing`, inside of it) as if it began with
+`from cleancache import *`.
 """
 
 from __future__ import annotations
@@ -41,9 +42,10 @@ def test_examples_in_docstrings_show_what_they_do(module: str, tmp_path: Path) -
 
 def main(module: str) -> int:
     """Run the examples of *module*; 0 when there are some and all hold."""
-    import cleancache
-
-    public = {name: getattr(cleancache, name) for name in cleancache.__all__}
+    packages = ["cleancache"] + ["cleancache.testing"] * module.startswith("cleancache.testing")
+    public = {
+        name: getattr(package, name) for package in map(importlib.import_module, packages) for name in package.__all__
+    }
     tested = importlib.import_module(module)
     failed, tried = doctest.testmod(tested, globs=public | vars(tested), optionflags=doctest.ELLIPSIS)
     return 1 if failed or not tried else 0

@@ -7,14 +7,13 @@ fails: a new file is placed here and in docs/design.md together.
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
-from tests.project.tree import SRC, name
+from tests.project.tree import SRC, TOP, name
 
 ROWS = (
     "errors handle spec ledger codec policy debts",  # 0 names: no clock, no lock, no I/O
@@ -61,38 +60,51 @@ def imports(path: Path) -> Iterator[tuple[str, int]]:
                 yield module, node.lineno
 
 
-@pytest.mark.parametrize("path", modules(), ids=name)
-def test_imports_point_down(path: Path) -> None:
-    here = part_of(path)
-    assert here == "__init__" or here in PLACE, f"{name(path)}: place it on a row of the house"
-    place = TOP_PLACE if here == "__init__" else PLACE[here]
-    for module, line in imports(path):
-        if not module.startswith("cleancache."):
-            continue
-        there = module.split(".")[1]
-        if there not in PLACE:  # a public name of the package itself, as in `from cleancache import connect`
-            assert place[0] == SURFACES, f"{name(path)}:{line}: only surfaces use the package as users do"
-            continue
-        assert there == here or PLACE[there] < place, f"{name(path)}:{line}: {here} imports {there}"
-        if place[0] == BINDING:
-            assert there != "backends", f"{name(path)}:{line}: the binding knows back ends by entry points only"
+def complaint(path: Path, module: str) -> str | None:
+    """What is wrong with *path* importing *module*, if anything is."""
+    here, top = part_of(path), module.split(".")[0]
+    if top != "cleancache":
+        return None if top in sys.stdlib_module_names or here in MAY_IMPORT_OTHERS else f"{here} imports {top}"
+    place, there = TOP_PLACE if here == "__init__" else PLACE[here], module.partition(".")[2].split(".")[0]
+    if there not in PLACE:  # a public name of the package itself, as in `from cleancache import connect`
+        return None if place[0] == SURFACES else "only surfaces use the package as users do"
+    if there == "backends" and place[0] == BINDING:
+        return "the binding knows back ends by entry points only"
+    return None if there == here or PLACE[there] < place else f"{here} imports {there}"
 
 
-@pytest.mark.parametrize("path", modules(), ids=name)
-def test_third_party_modules_stay_where_they_are_needed(path: Path) -> None:
-    here = part_of(path)
-    for module, line in imports(path):
-        top = module.split(".")[0]
-        if top == "cleancache" or top in sys.stdlib_module_names:
-            continue
-        assert here in MAY_IMPORT_OTHERS, f"{name(path)}:{line}: {here} imports {top}"
+def test_every_file_stands_on_a_row() -> None:
+    assert {part_of(path) for path in modules()} - {"__init__"} <= set(PLACE)
 
 
-@pytest.mark.parametrize("path", [path for path in modules() if PLACE.get(part_of(path), (9, 0))[0] == 0], ids=name)
-def test_names_know_no_clock_and_no_lock(path: Path) -> None:
-    for module, line in imports(path):
-        top = module.split(".")[0]
-        assert top not in UNCLOCKED or (part_of(path), top) in EXCUSED, f"{name(path)}:{line}: {top}"
+def test_imports_point_down_and_third_party_modules_stay_where_they_are_needed() -> None:
+    found = [
+        f"{name(path)}:{line}: {fault}"
+        for path in modules()
+        if part_of(path) in PLACE or part_of(path) == "__init__"
+        for module, line in imports(path)
+        if (fault := complaint(path, module))
+    ]
+
+    assert found == []
+
+
+def test_names_know_no_clock_and_no_lock() -> None:
+    found = [
+        f"{name(path)}:{line}: {module}"
+        for path in modules()
+        if PLACE.get(part_of(path), TOP_PLACE)[0] == 0
+        for module, line in imports(path)
+        if module.split(".")[0] in UNCLOCKED and (part_of(path), module.split(".")[0]) not in EXCUSED
+    ]
+
+    assert found == []
+
+
+def test_the_design_shows_the_same_rows() -> None:
+    shown = re.findall(r"^\| \d [a-z]+ \| ([^|]+) \|", (TOP / "docs" / "design.md").read_text(), re.MULTILINE)
+
+    assert [set(re.findall(r"`(\w+)`", row)) for row in shown] == [set(row.split()) for row in ROWS]
 
 
 def test_importing_cleancache_is_quick_and_brings_no_big_modules() -> None:
