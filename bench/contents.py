@@ -25,6 +25,7 @@ import numpy as np
 
 PART_BYTES = 3 << 20  # of each kind; pages repeat with other numbers beyond that
 SEED = 2011
+TREE_FILES = 40_000  # as many files as are looked at
 
 
 def _places() -> list[Path]:
@@ -46,7 +47,7 @@ def _tree() -> tuple[tuple[str, int, float, int], ...]:
                 except OSError:  # vanished meanwhile
                     continue
                 rows.append((path, status.st_size, status.st_mtime, status.st_mode))
-            if len(rows) > 120_000:
+            if len(rows) > TREE_FILES:
                 return tuple(rows)
     return tuple(rows)
 
@@ -111,7 +112,7 @@ def _columns() -> dict[str, list[object]]:
 
 
 def _arrow() -> Iterator[bytes]:
-    import pyarrow as pa  # type: ignore[import-untyped]  # pyarrow ships no types
+    import pyarrow as pa
 
     table, sink = pa.table(_columns()), io.BytesIO()
     with pa.ipc.new_stream(sink, table.schema) as writer:
@@ -121,7 +122,7 @@ def _arrow() -> Iterator[bytes]:
 
 def _parquet(codec: str) -> Iterator[bytes]:
     import pyarrow as pa
-    import pyarrow.parquet as pq  # type: ignore[import-untyped]  # pyarrow ships no types
+    import pyarrow.parquet as pq
 
     for _ in range(8):
         sink = io.BytesIO()

@@ -35,11 +35,15 @@ class Scale:
     rounds: int = 9
     most_pages: int = 1_000_000
     round_s: float = ROUND_S
+    processes: int = 3  # for rows that need fresh ones
+    sweep_bytes: int = 64 * MIB  # read to empty the caches
 
 
 FULL = Scale()
 SHORT = Scale(cold_bytes=128 * MIB, rounds=5, most_pages=100_000)
-TINY = Scale(cold_bytes=8 * MIB, rounds=3, most_pages=2_000, round_s=0.002)  # for the tests of the bench itself
+TINY = Scale(
+    cold_bytes=8 * MIB, rounds=3, most_pages=2_000, round_s=0.002, processes=1, sweep_bytes=MIB
+)  # for the tests of the bench itself
 
 
 @dataclass(frozen=True, slots=True)

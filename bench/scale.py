@@ -51,7 +51,7 @@ def flat(report: Report, scale: Scale, size: int) -> None:
     totals = [total for total in (1_000, 10_000, 100_000, 1_000_000) if total <= scale.most_pages]
     pages, names = Pages(size), NAMES[size]
     bodies = [pages(number) for number in range(1 << 20, (1 << 20) + BATCH)]
-    sweep = random.Random(3).randbytes(64 * MIB)
+    sweep = random.Random(3).randbytes(scale.sweep_bytes)
     cases: dict[str, Callable[[], int]] = {}
     after: dict[str, Callable[[], object]] = {}
     stores = []
@@ -148,7 +148,7 @@ def memory(report: Report, scale: Scale) -> None:
     """G12: RSS beside the account, and how fast half of it goes back, in a fresh process."""
     limit = scale.cold_bytes
     found: list[dict[str, float]] = []
-    for _ in range(3):
+    for _ in range(scale.processes):
         done = subprocess.run(
             [sys.executable, "-m", "bench.scale", "--memory", str(limit)], capture_output=True, text=True, check=True
         )
