@@ -1,8 +1,7 @@
 """The laws of docs/laws.md as one body of tests for every back end: `Laws`, a pytest mixin; `run_laws` without pytest.
 
 Each test says its number first. None assumes that a page that was put is still there, unless the back end claims so
-(`keeps`): any page may vanish at any time, so absence proves nothing and only wrong bytes are a fault. A case that
-needs something the back end does not offer (switches, an exclusive get) is not collected.
+(`keeps`): any page may vanish at any time, so absence proves nothing and only wrong bytes are a fault.
 """
 
 from __future__ import annotations
@@ -13,127 +12,26 @@ import threading
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any
 
-from cleancache.backend import MAX_PAGE_BYTES, Backend
+from cleancache.backend import Backend
 from cleancache.handle import MAX_PAGE, Handle, Scope
-from cleancache.testing.campaign import Plan, campaign, first_seed, race, soak_s
-from cleancache.testing.contents import contents, described
-from cleancache.testing.model import Mode
+from cleancache.testing.campaign import campaign, first_seed, race
 from cleancache.testing.rig import Rig, rig_of
+from cleancache.testing.suite import OTHER_POOL, POOL, Bench, needs
 from cleancache.testing.sums import Miss, check_sums
 
-POOL, OTHER_POOL = b"laws" * 4, b"more" * 4
+__all__ = ["OTHER_POOL", "POOL", "Laws", "law_names", "run_laws"]
+
 OBJECT, OTHER_OBJECT = b"object-A" * 3, b"object-B" * 3
 
 
-def _needs(what: str) -> Callable[[Any], Any]:
-    def mark(test: Any) -> Any:
-        test.needs = what
-        return test
-
-    return mark
-
-
-class Laws:
-    """Subclass it as `class TestMine(Laws)` and say in `make` how your back end is made.
-
-    *mode*: `lawful` for a tier that may only ever see one content under a handle. *page_bytes*: of the pages used.
-    *max_page_bytes*: the greatest page the tier takes; None: its attribute of that name, else 1 MiB. *keeps*: a page
-    put into an empty tier is there until something happens to it. *exclusive*: a hit takes the page. *seconds*: of the
-    race; *steps*: of the campaign. *pools*: the ids that may be named. *reasons*: it knows why a
-    tier behind it refused.
-    """
-
-    mode: ClassVar[Mode] = "hostile"
-    page_bytes: ClassVar[int] = 4096
-    max_page_bytes: ClassVar[int | None] = None
-    keeps: ClassVar[bool] = False
-    exclusive: ClassVar[bool] = False
-    switches: ClassVar[bool] = False  # make() gives a Rig with switches that refuse
-    steps: ClassVar[int] = 2000
-    seconds: ClassVar[float] = 0.5
-    reasons: ClassVar[bool] = True
-    pools: ClassVar[tuple[bytes, ...]] = (POOL, OTHER_POOL)
-
-    def make(self) -> Backend | Rig:
-        """A new, empty back end, or a `Rig` around one."""
-        raise NotImplementedError("say here how your back end is made")
-
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
-        offers = {
-            "keeps": cls.keeps and not cls.exclusive,
-            "switches": cls.switches,
-            "hostile": cls.mode == "hostile",
-            "exclusive": cls.exclusive and cls.keeps,
-        }
-        for name in dir(Laws):
-            needs = getattr(getattr(Laws, name), "needs", None)
-            if needs is not None and not offers[needs] and name not in vars(cls):
-                setattr(cls, name, None)
-
-    # --- what the tests are made of -------------------------------------------------------------------------------
-
-    @contextmanager
-    def rig(self) -> Iterator[Rig]:
-        """A fresh rig, closed afterwards; its sums are checked on the way out."""
-        rig = rig_of(self.make())
-        try:
-            yield rig
-            self.settle(rig.backend)
-            check_sums(rig.backend.stats(), is_holder=not rig.is_faulty)
-        finally:
-            rig.close()
-
-    @contextmanager
-    def backend(self) -> Iterator[Backend]:
-        """A fresh back end."""
-        with self.rig() as rig:
-            yield rig.backend
-
-    def settle(self, backend: Backend) -> None:
-        """Let background work that is due be done: `settle()` of the back end where it has one."""
-        settle = getattr(backend, "settle", None)
-        if settle is not None:
-            settle()
-
-    def greatest(self, backend: Backend) -> int:
-        """The greatest page that the tier takes."""
-        return self.max_page_bytes or getattr(backend, "max_page_bytes", None) or MAX_PAGE_BYTES
-
-    def page(self, handle: Handle, number: int = 1, size: int | None = None) -> bytes:
-        """The contents of put *number*; under the lawful mode all numbers of one handle are one."""
-        return contents(handle, 1 if self.mode == "lawful" else number, self.page_bytes if size is None else size)
-
-    def put(self, backend: Backend, handle: Handle, data: bytes) -> bool:
-        """Put, and hold the answer to be a bool; a tier that keeps accepts."""
-        answer = backend.put(handle, data)
-        assert answer is True or answer is False, f"put answered {answer!r}"
-        assert answer or not self.keeps, f"V2: a tier that keeps refused {len(data)} bytes: {backend.stats().refused}"
-        return answer
-
-    def gives(self, backend: Backend, handle: Handle, want: bytes | None, law: str, *, surely: bool = False) -> None:
-        """A get gives *want* or misses; *surely* with `keeps`: it gives *want*."""
-        got = backend.get(handle)
-        assert got is None or type(got) is bytes, f"V6: get answered {type(got).__name__}"
-        assert got is None or got == want, f"{law}: got {described(got)}, want {described(want)} or a miss"
-        if surely and self.keeps:
-            assert got == want, f"{law}: a tier that keeps lost the page"
-
-    def plan(self, backend: Backend, **options: Any) -> Plan:
-        """What campaigns are made of."""
-        options = {
-            "page_bytes": min(512, self.page_bytes),
-            "mode": self.mode,
-            "takes": self.exclusive,
-            "pools": self.pools,
-        } | options
-        return Plan(max_page_bytes=self.greatest(backend), settle=lambda: self.settle(backend), **options)
+class Laws(Bench):
+    """The cases. Subclass it as `class TestMine(Laws)` and say in `make` how your back end is made; see `Bench`."""
 
     # --- verbs ----------------------------------------------------------------------------------------------------
 
-    @_needs("hostile")
+    @needs("hostile")
     def test_V1_of_two_accepted_puts_only_the_second_is_given(self) -> None:
         with self.backend() as backend:
             for number, (first, second) in enumerate(((4096, 4096), (100, 4096), (4096, 100), (1, 1)), 1):
@@ -158,7 +56,7 @@ class Laws:
                 f"V14: refused as {backend.stats().refused}"
             )
 
-    @_needs("switches")
+    @needs("switches")
     def test_V2_a_put_refused_for_any_reason_drops_the_older_copy(self) -> None:
         with self.rig() as rig:
             for number, (name, switch) in enumerate(rig.switches.items()):
@@ -257,7 +155,7 @@ class Laws:
                 self.settle(backend)
                 self.gives(backend, handle, want if accepted else None, f"V7 ({kind})")
 
-    @_needs("keeps")
+    @needs("keeps")
     def test_V8_an_inclusive_tier_gives_equal_bytes_to_every_get(self) -> None:
         with self.backend() as backend:
             handle = Handle(self.pools[0], OBJECT, 0)
@@ -265,7 +163,7 @@ class Laws:
             for _ in range(3):
                 self.gives(backend, handle, self.page(handle), "V8", surely=True)
 
-    @_needs("exclusive")
+    @needs("exclusive")
     def test_V8_of_two_gets_of_an_exclusive_tier_exactly_one_hits(self) -> None:
         with self.backend() as backend:
             for number in range(200):
@@ -287,13 +185,13 @@ class Laws:
                     "V8: not exactly one hit"
                 )
 
-    @_needs("hostile")
+    @needs("hostile")
     def test_V9_calls_of_many_threads_have_a_serial_order(self) -> None:
         with self.rig() as rig:
             narrow = self.plan(rig.backend, pools=self.pools[:1], objects=2, pages=2)
-            race(rig, seed=first_seed(), seconds=soak_s(self.seconds), threads=4, plan=narrow)
+            race(rig, seed=first_seed(), seconds=self.seconds, threads=4, plan=narrow)
 
-    @_needs("switches")
+    @needs("switches")
     def test_V11_a_flush_works_while_every_put_is_refused(self) -> None:
         with self.rig() as rig:
             for name, switch in rig.switches.items():
@@ -364,10 +262,10 @@ class Laws:
             large = self.plan(rig.backend, page_bytes=self.page_bytes, pages=40, sums_every=20)
             campaign(rig, seed=seed + 1, steps=self.steps, plan=large)
 
-    @_needs("hostile")
+    @needs("hostile")
     def test_V15_C7_C8_a_random_stream_of_eight_threads_agrees_with_a_serial_order(self) -> None:
         with self.rig() as rig:
-            race(rig, seed=first_seed(), seconds=soak_s(self.seconds), threads=8, plan=self.plan(rig.backend))
+            race(rig, seed=first_seed(), seconds=self.seconds, threads=8, plan=self.plan(rig.backend))
 
     # --- counters, lifecycle, security -----------------------------------------------------------------------------
 
