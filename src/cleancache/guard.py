@@ -29,7 +29,7 @@ from collections.abc import Callable, Container, Iterable
 from dataclasses import replace
 from typing import Final, TypeVar
 
-from cleancache.backend import MAX_PAGE_BYTES, Backend, Buffer, Stats
+from cleancache.backend import MAX_PAGE_BYTES, Absent, Backend, Buffer, Stats
 from cleancache.debts import EVERYTHING, Debts
 from cleancache.handle import Handle, Scope, is_valid, scope_is_valid
 from cleancache.tally import Account
@@ -75,7 +75,7 @@ class Guard:
         self.name = name
         self.has_left = False
         self.account = Account()
-        self._backend = backend
+        self._backend: Backend = backend
         self._deadline_s = deadline_s
         self._clock = clock
         self._shared = shared
@@ -243,8 +243,10 @@ class Guard:
             _, fault = attempt(self._backend.close)
             if fault is not None:
                 self._log(fault)
+            gone = _Closed(self._of_tier())
             with self._lock:
                 self._debts = Debts()  # what is owed to a closed tier dies with it; a slot asked before
+                self._backend, self._get, self._put = gone, gone.get, gone.put
 
     # -- the end, as the slot needs it
 
@@ -264,11 +266,16 @@ class Guard:
 
     def farewell(self, private: Iterable[bytes]) -> set[bytes]:
         """Flush the *private* pools and pay what is owed; give the pools that could not be told."""
+        is_well = self._open_until is None and self.pay(patience_s=None)
+        unpaid: set[bytes] = set()
         for pool in private:
-            self.owe(Scope(pool))
-        while self._open_until is None and self.owed_pools() and self.pay(patience_s=None):
-            pass
-        return self.owed_pools()
+            fault = attempt(lambda pool=pool: self._tell(Scope(pool)))[1] if is_well else None  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+            if fault is not None:
+                self._fail(fault)
+                is_well = False
+            if not is_well:
+                unpaid.add(pool)
+        return unpaid | self.owed_pools()
 
     def owed_pools(self) -> set[bytes]:
         """The pools in which anything is owed; everything is all pools that were named here."""
@@ -288,6 +295,7 @@ class Guard:
     def owe(self, scope: Scope, *, refused: bool = False) -> None:
         """Note that *scope* must be flushed in the tier before anything of it is served."""
         with self._lock:
+            self._pools.add(scope.pool)
             self._debts.owe(scope, refused=refused)
             self._is_odd = True
 
@@ -311,7 +319,7 @@ class Guard:
                 if debt is None:
                     break
                 scope, stamp = debt
-                for part in [Scope(pool) for pool in pools] or [scope]:
+                for part in map(Scope, pools) if scope == EVERYTHING else (scope,):
                     self._tell(part)
                 with self._lock:
                     self._debts.settle(scope, stamp)
@@ -417,3 +425,14 @@ class Guard:
             self._log_at = now
             log.warning("tier %s fails, reads go on without it: %s", self.name, type(fault).__name__)
             log.debug("tier %s", self.name, exc_info=fault)
+
+
+class _Closed(Absent):
+    """What stands for a tier that was closed, so that its memory goes although its counts stay."""
+
+    def __init__(self, last: Stats) -> None:
+        self._last = last
+
+    def stats(self) -> Stats:
+        """What the tier said last, after it was closed."""
+        return self._last

@@ -86,7 +86,7 @@ class Pool:
         self._gone = False  # the pages died with this pool
         self._gets, self._hits, self._puts, self._kept = Tally(), Tally(), Tally(), Tally()
         self._missed, self._refused, self._flushes = Reasons(), Reasons(), Reasons()
-        self._seconds = {verb: [0] * (len(BUCKETS_S) + 1) for verb in ("get", "put", "flush")}
+        self._seconds = {verb: tuple(Tally() for _ in (*BUCKETS_S, 0)) for verb in ("get", "put", "flush")}
         self._flush_turn = Tally()
 
     def __repr__(self) -> str:
@@ -167,8 +167,7 @@ class Pool:
 
     def stats(self) -> Stats:
         """What was asked through this pool; `stored` are all puts kept: only who holds pages knows what was new."""
-        with self._lock:
-            seconds = {verb: tuple(counts) for verb, counts in self._seconds.items()}
+        seconds = {verb: tuple(tally.value for tally in tallies) for verb, tallies in self._seconds.items()}
         return Stats(
             hits=self._hits.value,
             misses=self._missed.values(),
@@ -284,8 +283,7 @@ class Pool:
         return "owed" if handle in self._shut else None
 
     def _took(self, verb: str, seconds: float) -> None:
-        with self._lock:
-            self._seconds[verb][bisect_left(BUCKETS_S, seconds)] += 1
+        self._seconds[verb][bisect_left(BUCKETS_S, seconds)].step()
 
     def drop_after_fork(self) -> None:
         """In a forked child: new locks, no landings, counters from 0; the same pool in the child's own back end."""

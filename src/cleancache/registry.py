@@ -5,8 +5,8 @@ waits, and one warning says which kinds are known and what to install. Entry poi
 are looked up at the first connect and imported at the first use of their kind; an import that fails is a factory that
 fails.
 
-The lock guards the two tables; it is never held across a factory, an import or a verb. Order of locks: none is taken
-under another.
+The lock guards the two tables and which factory a slot expects; it is never held across a factory, an import or a verb.
+Order of locks: the registry's, then a slot's.
 """
 
 from __future__ import annotations
@@ -69,7 +69,9 @@ class Registry:
                     f"a back end {kind!r} is registered already; unregister it first, or choose another name"
                 )
             self._kinds[kind] = factory
-            waiting = [slot for slot in self._slots.values() if _kind(slot) == kind]
+            waiting = self._of(kind)
+            for slot in waiting:
+                slot.expect(factory)
         for slot in waiting:
             slot.fill(factory)
 
@@ -80,13 +82,19 @@ class Registry:
         """
         self._scan()
         with self._lock:
-            if self._kinds.pop(kind, None) is None:
-                raise SpecError(
-                    f"no back end {kind!r} is registered; known: {', '.join(sorted(self._kinds)) or 'none'}"
-                )
-            slots = [slot for slot in self._slots.values() if _kind(slot) == kind]
+            factory = self._kinds.pop(kind, None)
+            if factory is None:
+                known = ", ".join(sorted(self._kinds)) or "none"
+                raise SpecError(f"no back end {kind!r} is registered; known: {known}")
+            slots = self._of(kind)
+            for slot in slots:
+                slot.expect(None)
         for slot in slots:
-            slot.vacate()
+            slot.vacate(factory)
+
+    def _of(self, kind: str) -> list[Slot]:
+        """Under the lock: the slots of *kind*."""
+        return [slot for slot in self._slots.values() if _kind(slot) == kind]
 
     def connect(self, stack: str) -> Slot:
         """The slot of *stack*, filled if its kind is known; the same text gives the same slot.
@@ -108,7 +116,9 @@ class Registry:
                 slot = self._slots[text] = Slot(tiers, clock=self._clock)
             kind = _kind(slot)
             factory = self._kinds.get(kind) if kind else None
-        if factory is not None and slot.is_empty:
+            if is_new:
+                slot.expect(factory)
+        if factory is not None and is_new:
             try:
                 slot.fill(factory, strict=is_new)
             except SpecError:

@@ -58,6 +58,7 @@ class Slot:
         self._guard: Guard | None = None
         self._former: list[Guard] = []
         self._factory: Factory | None = None
+        self._made_by: Factory | None = None  # which factory made what is here now
         self._is_building = self._is_leaving = False
         self._retry_at: float | None = None  # the clock after which a use may try the factory again
         self._pause_s = RETRY_S[0]
@@ -235,17 +236,21 @@ class Slot:
 
     # -- coming and going
 
+    def expect(self, factory: Factory | None) -> None:
+        """From now on *factory* fills this slot, or none does. The registry says so under its own lock."""
+        with self._lock:
+            if not self.is_closed:
+                self._factory, self._retry_at, self._pause_s = factory, None, RETRY_S[0]
+
     def fill(self, factory: Factory, *, strict: bool = False) -> bool:
-        """Build the back end by *factory* unless one is here or under way; say whether one is here now.
+        """Build the back end by *factory*, if it is the expected one and none is here or under way; say whether one is.
 
         A factory that fails leaves the slot empty, says so once, and is tried again on use, with growing pauses.
         *strict*: a SpecError is the caller's mistake and is raised.
         """
         with self._lock:
-            if self.is_closed or not self.tiers:
-                return False
-            self._factory = factory
-            if self._guard is not None or self._is_building or self._is_leaving:
+            is_busy = self._guard is not None or self._is_building or self._is_leaving
+            if is_busy or self.is_closed or self._factory is not factory:
                 return self._guard is not None
             self._is_building, self._retry_at = True, None
         try:
@@ -286,7 +291,7 @@ class Slot:
                     for pool in owed:
                         guard.owe(Scope(pool))
                     self._owed.clear()
-                    self._guard, self._pause_s = guard, RETRY_S[0]
+                    self._guard, self._made_by, self._pause_s = guard, factory, RETRY_S[0]
                     log.info("tier %s is here", self.name)
                     return None
                 self._owed.clear()
@@ -328,19 +333,19 @@ class Slot:
             self.fill(factory)
         return self._guard
 
-    def vacate(self, deadline_s: float = DEADLINE_S) -> None:
-        """Unregister: leaving, drained, private pools flushed, closed, empty (laws 1.5, I6, I10)."""
+    def vacate(self, factory: Factory | None = None) -> None:
+        """Leave what *factory* made, or anything: drained, private pools flushed, closed, empty (laws 1.5, I6, I10)."""
         with self._lock:
-            self._factory = self._retry_at = None
-            guard, self._guard = self._guard, None
-            if guard is None:
+            guard = self._guard
+            if guard is None or (factory is not None and self._made_by is not factory):
                 return
+            self._guard = self._made_by = None
             self._is_leaving = True
             guard.leave()
             private = list(self._pools)
             self._former.append(guard)
         try:
-            guard.drain(deadline_s)
+            guard.drain(DEADLINE_S)
             unpaid = guard.farewell(private)
             with self._lock:
                 self._owed.update(dict.fromkeys(unpaid))
@@ -349,10 +354,10 @@ class Slot:
             with self._lock:
                 self._is_leaving = False
                 self._fold()
-                factory = self._factory
+                expected = self._factory
         log.info("tier %s has left", self.name)
-        if factory is not None:  # registered again meanwhile
-            self.fill(factory)
+        if expected is not None:  # registered again meanwhile
+            self.fill(expected)
 
     def _fold(self) -> None:
         """Former back ends without calls under way become plain sums."""

@@ -471,3 +471,70 @@ def test_an_entry_point_that_does_not_import_leaves_its_slot_empty_with_one_warn
     assert kinds.connect("lost").get(PAGE) is None
     assert len(caplog.records) == 1
     assert "No module named 'cleancache_lost'" in caplog.text
+
+
+def test_leaving_with_many_private_pools_still_spares_the_shared_ones() -> None:
+    kinds, service = registry(), Dict()
+    kinds.register("svc", lambda tier: service)
+    slot = kinds.connect("svc")
+    shared = Pool(slot, POOL, shared=True)
+    shared.put(PAGE, b"ours")
+    pools = [Pool(slot) for _ in range(100)]
+    for pool in pools:
+        pool.put(Handle(pool.id, OBJECT, 0), b"mine")
+
+    kinds.unregister("svc")
+
+    assert {scope.pool for scope in service.flushed} == {pool.id for pool in pools}
+
+
+def test_a_hundred_pools_owed_by_an_empty_slot_are_all_paid_on_arrival() -> None:
+    kinds, service = registry(), Dict()
+    slot = kinds.connect("svc")
+    pools = [private_pool() for _ in range(100)]
+    for pool in pools:
+        service.pages[Handle(pool, OBJECT, 0)] = b"old"
+        assert slot.flush(Scope(pool, OBJECT)) is False
+    assert slot.stats().debts == 100
+
+    kinds.register("svc", lambda tier: service)
+
+    assert not service.pages
+    assert slot.stats().debts == 0
+
+
+def test_I6_a_back_end_unregistered_while_it_is_built_is_closed_and_never_used() -> None:
+    kinds = registry()
+    made: list[Dict] = []
+
+    def factory(tier: Tier) -> Backend:
+        kinds.unregister("brief")
+        made.append(Dict())
+        return made[-1]
+
+    kinds.register("brief", factory)
+    slot = kinds.connect("brief")
+
+    assert slot.is_empty
+    assert made[0].is_closed
+    makes = Makes()
+    kinds.register("brief", makes)
+    assert slot.put(PAGE, b"a") is True
+    assert not made[0].calls
+
+
+def test_a_tier_that_fails_while_leaving_owes_its_private_pools_to_the_next_one() -> None:
+    class Stuck(Dict):
+        def flush(self, scope: Scope) -> bool:
+            raise OSError("stuck")
+
+    kinds, stuck, makes = registry(), Stuck(), Makes()
+    kinds.register("svc", lambda tier: stuck)
+    slot = kinds.connect("svc")
+    pool = Pool(slot)
+    pool.put(Handle(pool.id, OBJECT, 0), b"a")
+    kinds.unregister("svc")
+    assert slot.stats().debts == 1
+
+    kinds.register("svc", makes)
+    assert makes.made[0].flushed == [Scope(pool.id)]
