@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from cleancache.backend import MAX_PAGE_BYTES, Buffer, Stats
 from cleancache.errors import Changed, SpecError
 from cleancache.reader.counts import Counts
+from cleancache.reader.direct import Direct
 from cleancache.reader.gather import FILL_DEADLINE_S, REQUEST_BYTES, Gather
 from cleancache.reader.names import Names
 from cleancache.reader.opened import Opened
@@ -87,6 +88,7 @@ class Reader:
             is_immutable=immutable,
             clock=clock,
         )
+        self._direct = Direct(self._gather, self._openings)
         _readers.add(self)
 
     def open(self, name: str) -> Opened:
@@ -111,7 +113,7 @@ class Reader:
             return b""
         try:
             if not opened.is_cached:
-                return self._direct(opened, offset, size)
+                return self._direct.read(opened, offset, size)
             page = offset >> self._shift
             if (offset + size - 1) >> self._shift == page:
                 return self._read_small(opened, page, offset, size)
@@ -164,8 +166,7 @@ class Reader:
             try:
                 opened = self.open(name)
                 if opened.size is None:
-                    whole = self._whole(opened)
-                    return [whole[slice(*bounds)] for bounds in ranges]
+                    return self._direct.slices(opened, ranges)
                 return self._ranges(opened, [_clip(opened.size, *bounds) for bounds in ranges])
             except Changed:
                 self._counts.more("changed")
@@ -233,10 +234,12 @@ class Reader:
         self._gather.advance(opened, offset, stop, has_missed=fetched > 0)
 
     def _ranges(self, opened: Opened, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        if opened.size is None:
+            return self._direct.slices(opened, ranges)
+        clipped = [_clip(opened.size, *bounds) for bounds in ranges]
         if not opened.is_cached:
-            return self._direct_ranges(opened, ranges)
+            return self._direct.ranges(opened, clipped)
         shift = self._shift
-        clipped = [_clip(opened.known_size, *bounds) for bounds in ranges]
         buffers = [io.BytesIO(bytes(stop - start)) for start, stop in clipped]
         wanted: dict[int, list[int]] = {}  # page → ranges that need it
         for index, (start, stop) in enumerate(clipped):
@@ -268,14 +271,14 @@ class Reader:
         opened = self.open(name)
         opened.next_offset = -1  # one range is no sequence: nothing is read ahead of it
         if not opened.is_cached and not opened.version.token and low >= 0 and (end is None or end > low):
-            return self._direct(opened, low, None if end is None else end - low)  # no size to be wrong about
+            return self._direct.read(opened, low, None if end is None else end - low)  # no size to be wrong about
         if opened.size is None:
-            return self._whole(opened)[start:end]
+            return self._direct.slices(opened, [(start, end)])[0]
         low, stop = _clip(opened.size, start, end)
         if stop <= low:
             return b""
         if not opened.is_cached:
-            return self._direct(opened, low, stop - low)
+            return self._direct.read(opened, low, stop - low)
         if low >> self._shift == (stop - 1) >> self._shift:
             return self._read_small(opened, low >> self._shift, low, stop - low)
         buffer = io.BytesIO(bytes(stop - low))
@@ -304,41 +307,6 @@ class Reader:
 
     def _flushes(self) -> int:
         return sum(self.pool.stats().flushes.values())
-
-    # -- what is not cached --------------------------------------------------------------------------------------------
-
-    def _direct(self, opened: Opened, offset: int, size: int | None) -> bytes:
-        """Straight from the source, in one request, under the version as far as there is one."""
-        fetched = self._gather.request(opened.name, opened.version, offset, size)
-        if fetched.fit:
-            self._openings.promote(opened)
-        data = cut(fetched.offset, fetched.data, offset, size)
-        self._counts.gave(0, len(data))
-        return data
-
-    def _whole(self, opened: Opened) -> bytes:
-        fetched = self._gather.request(opened.name, opened.version, 0, None)
-        self._counts.gave(0, len(fetched.data))
-        return fetched.data
-
-    def _direct_ranges(self, opened: Opened, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-        """One request over all ranges where nothing pins the version, else one a range."""
-        if opened.size is None:
-            whole = self._whole(opened)
-            return [whole[start:stop] for start, stop in ranges]
-        clipped = [_clip(opened.size, *bounds) for bounds in ranges]
-        if opened.version.token:
-            return [self._direct(opened, start, stop - start) if stop > start else b"" for start, stop in clipped]
-        low = min((start for start, stop in clipped if stop > start), default=0)
-        high = max((stop for start, stop in clipped if stop > start), default=0)
-        if high <= low:
-            return [b"" for _ in clipped]
-        fetched = self._gather.request(opened.name, opened.version, low, high - low)
-        parts = [
-            cut(fetched.offset, fetched.data, start, stop - start) if stop > start else b"" for start, stop in clipped
-        ]
-        self._counts.gave(0, sum(map(len, parts)))
-        return parts
 
     def _stale(self, opened: Opened) -> OSError:
         self._counts.more("changed")
