@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from cleancache.backend import Stats
+from cleancache.backend import MISSES, REFUSALS, Stats
 
 
 class Tally:
@@ -128,11 +128,11 @@ class Account:
                 below,
                 gets=gets,
                 hits=hits,
-                misses=self._rising("misses", _added(missed, _divided(nothing, below.misses, "absent"))),
+                misses=self._rising("misses", _added(missed, _divided(nothing, below.misses, MISSES))),
                 puts=puts,
                 stored=self._rising("stored", {"": kept - replaced}).get("", 0),
                 replaced=self._rising("replaced", {"": replaced}).get("", 0),
-                refused=self._rising("refused", _added(refused, _divided(declined, below.refused, "full"))),
+                refused=self._rising("refused", _added(refused, _divided(declined, below.refused, REFUSALS))),
                 flushes=self.flushes.values(),
             )
 
@@ -143,13 +143,17 @@ class Account:
         return {label: number for (of, label), number in high.items() if of == family and number}
 
 
-def _divided(total: int, reasons: Mapping[str, int], rest: str) -> dict[str, int]:
-    """*total* by the *reasons* that the tier counted; what they do not explain is *rest*."""
+def _divided(total: int, reasons: Mapping[str, int], known: tuple[str, ...]) -> dict[str, int]:
+    """*total* by the *reasons* that the tier counted; what they do not explain is `absent` or `full`.
+
+    Only *known* labels go on, whatever a tier says (N3).
+    """
     parts: dict[str, int] = {}
     left = total
-    for reason, number in reasons.items():
+    rest = "absent" if "absent" in known else "full"
+    for reason in known:
         if reason != rest:
-            parts[reason] = min(number, left)
+            parts[reason] = min(max(reasons.get(reason, 0), 0), left)
             left -= parts[reason]
     parts[rest] = left
     return parts

@@ -13,7 +13,9 @@ from cleancache.tally import Account, Reasons, Tally
 from cleancache.testing import check_sums
 
 COUNTS = st.integers(0, 50)
-REASONS = st.dictionaries(st.sampled_from(["full", "size", "quota", "down"]), COUNTS)
+REASONS = st.dictionaries(
+    st.sampled_from(["absent", "full", "size", "quota", "down", "/etc/passwd"]), st.integers(-5, 50)
+)
 
 
 def test_N1_no_step_of_any_thread_is_lost() -> None:
