@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from cleancache.backend import Backend
+from cleancache.store import Store
 from cleancache.testing import Full, Laws, Rig, Shelf, Switch
+from cleancache.testing.laws import law_names
+
+
+class TestExclusiveStore(Laws):
+    keeps = True
+    exclusive = True
+
+    def make(self) -> Backend:
+        return Store(1 << 24, exclusive=True)
 
 
 class TestShelf(Laws):
@@ -30,3 +40,10 @@ class TestFull(Laws):
 
 def _refusing(full: Full, reason: str) -> Switch:
     return Switch(lambda: setattr(full, "reason", reason), lambda: setattr(full, "reason", None), refuses=reason)
+
+
+def test_every_case_of_the_suite_runs_somewhere() -> None:
+    """What a back end does not offer is not asked of it; what nobody offers would be asked of nobody."""
+    suites = [TestShelf, TestFull, TestExclusiveStore]
+
+    assert {name for suite in suites for name in law_names(suite)} == set(law_names())

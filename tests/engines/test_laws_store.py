@@ -67,14 +67,6 @@ class TestSmallStoreWithItsThread(Laws):
         return rig(Store(MIB, segment_bytes=20_480, background=True))
 
 
-class TestExclusiveStore(Laws):
-    keeps = True
-    exclusive = True
-
-    def make(self) -> Backend:
-        return Store(16 * MIB, exclusive=True)
-
-
 class TestSmallExclusiveStore(Laws):
     exclusive = True
 

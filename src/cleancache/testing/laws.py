@@ -29,6 +29,19 @@ OBJECT, OTHER_OBJECT = b"object-A" * 3, b"object-B" * 3
 class Laws(Bench):
     """The cases. Subclass it as `class TestMine(Laws)` and say in `make` how your back end is made; see `Bench`."""
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        offers = {
+            "keeps": cls.keeps and not cls.exclusive,
+            "switches": cls.switches,
+            "hostile": cls.mode == "hostile",
+            "exclusive": cls.exclusive and cls.keeps,
+        }
+        for name in law_names(cls):
+            wanted = getattr(getattr(cls, name), "needs", None)
+            if wanted is not None and not offers[wanted]:
+                setattr(cls, name, None)
+
     # --- verbs ----------------------------------------------------------------------------------------------------
 
     @needs("hostile")

@@ -36,13 +36,18 @@ class Model:
     def __init__(self, mode: Mode = "hostile") -> None:
         self.mode = mode
         self.values: dict[Handle, bytes] = {}
+        self._ended: dict[Handle, str] = {}  # the law under which a handle without a value must miss
 
     def put(self, handle: Handle, data: bytes, accepted: bool) -> None:
         """Note what a put answered."""
         if accepted:
             self.values[handle] = data
         elif self.mode == "hostile":
-            self.values.pop(handle, None)
+            self._end(handle, "V2")
+
+    def _end(self, handle: Handle, law: str) -> None:
+        if self.values.pop(handle, None) is not None:
+            self._ended[handle] = law
 
     def got(self, handle: Handle, data: bytes | None, *, is_fault: bool = False, takes: bool = False) -> None:
         """Check what a get answered; *takes*: a hit on this tier takes the page away.
@@ -52,14 +57,14 @@ class Model:
         want = self.values.get(handle)
         if data is None:
             if want is not None and not is_fault:
-                del self.values[handle]  # get-get: from now on every get misses (V5)
+                self._end(handle, "V5")  # get-get: from now on every get misses
             return
         if data != want:
-            law = "V1" if want is not None else "V3"
+            law = "V1" if want is not None else self._ended.get(handle, "V5")
             right = "only a miss was right" if want is None else f"right was {described(want)} or a miss"
             raise AssertionError(f"{law}: page {handle.page} gave {described(data)}, {right}")
         if takes:
-            del self.values[handle]
+            self._end(handle, "V8")
 
     def ask(self, backend: Backend, handle: Handle, *, is_faulty: bool = False, takes: bool = False) -> None:
         """Get and check; where faults can be, the counters say whether a miss says anything.
@@ -77,7 +82,7 @@ class Model:
         """Note a flush."""
         if answer or self.mode == "hostile":
             for handle in self.covered(scope):
-                self.values.pop(handle, None)
+                self._end(handle, "V3")
 
     def covered(self, scope: Scope) -> list[Handle]:
         """The handles of *scope* that may still hit."""

@@ -56,19 +56,6 @@ class Bench:
         """A new, empty back end, or a `Rig` around one."""
         raise NotImplementedError("say here how your back end is made")
 
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
-        offers = {
-            "keeps": cls.keeps and not cls.exclusive,
-            "switches": cls.switches,
-            "hostile": cls.mode == "hostile",
-            "exclusive": cls.exclusive and cls.keeps,
-        }
-        for name in dir(cls):
-            wanted = getattr(getattr(cls, name), "needs", None)
-            if wanted is not None and not offers[wanted]:
-                setattr(cls, name, None)
-
     @contextmanager
     def rig(self) -> Iterator[Rig]:
         """A fresh rig, closed afterwards; its sums are checked on the way out."""
