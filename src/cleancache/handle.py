@@ -60,14 +60,17 @@ class Scope(NamedTuple):
 
 def is_valid(handle: Handle) -> bool:
     """Say whether *handle* is in range; outside of it a put refuses, a get misses, a flush does nothing (law V13)."""
-    pool, obj, page = handle
+    try:
+        pool, obj, page = handle
+    except (TypeError, ValueError):
+        return False
     return (
-        isinstance(pool, bytes)
-        and len(pool) == POOL_BYTES
-        and isinstance(obj, bytes)
-        and len(obj) == OBJECT_BYTES
-        and isinstance(page, int)
-        and 0 <= page <= MAX_PAGE
+        type(pool) is bytes
+        and type(obj) is bytes
+        and type(page) is int
+        and len(pool) == 16  # POOL_BYTES and the others, as numbers: this runs at every put
+        and len(obj) == 24
+        and 0 <= page <= 0xFFFF_FFFF_FFFF_FFFF
     )
 
 

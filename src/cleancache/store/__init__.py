@@ -93,19 +93,20 @@ class Store(Puts):
             pages = None if objects is None else objects.get(obj)
             if pages is None:
                 return self._miss_far(handle)
-            if type(pages) is dict:
-                at = pages.get(page + 1, 0) - 1 if page >= 0 else -1
-            else:
-                at = pages[page + 1] - 1 if 0 <= page < len(pages) - 1 else -1
+            dense = pages.dense
+            place = dense[page] if 0 <= page < len(dense) else 0
+            if not place and pages.far:
+                place = pages.far.get(page, 0)
         except (TypeError, ValueError):  # unhashable, or not three fields
             return self._miss("malformed")
-        if at < 0:
+        if not place:
             if not 0 <= page <= MAX_PAGE:
                 return self._miss("malformed")
             next(core.absent)
             return None
         if self._is_exclusive:
             return self._take(handle)
+        at = place - 1
         view = core.view
         try:  # the usual case of `Core.read`, without its call: a raw record under its own name
             check, meta, stamp, name, number = _unpack(view, at)

@@ -12,7 +12,7 @@ from typing import Final
 
 from cleancache import codec as codecs
 from cleancache.backend import Buffer
-from cleancache.codec import HEADER, HEADER_BYTES, RAW, Codec
+from cleancache.codec import HEADER, HEADER_BYTES, LENGTH_BITS, Codec
 from cleancache.handle import Handle, Scope, is_valid
 from cleancache.policy import Queue
 from cleancache.store import reclaim
@@ -20,6 +20,8 @@ from cleancache.store.core import HOLDER_COST, Core
 
 PATIENCE_S: Final = 0.05  # the longest that puts wait for room in one go
 _PATIENCE_SHARE: Final = 0.1  # of the time that passes, in which puts may wait
+_pack = HEADER.pack
+_hash = codecs.checksum_function
 
 
 class Puts:
@@ -44,18 +46,18 @@ class Puts:
         its cap (`quota`) · `frozen` · after close (`down`) · out of range (`malformed`).
         """
         core = self._core
-        if not is_valid(handle):
-            return self._put_nothing(handle, "malformed")
-        if type(handle) is not Handle:
+        if type(handle) is not Handle or not is_valid(handle):
+            if not is_valid(handle):
+                return self._put_nothing(handle, "malformed")
             handle = Handle(*handle)
         if type(data) is not bytes:
             data = memoryview(data).cast("B")
         size = len(data)
         if not 0 < size <= self.max_page_bytes:
             return self._put_nothing(handle, "size")
-        meta = codecs.meta_word(RAW, size, size)
-        check = codecs.checksum(data, meta ^ core.secret)
-        header = HEADER.pack(check, meta, core.stamp, handle.pool + handle.object, handle.page)
+        meta = size << LENGTH_BITS | size  # raw
+        check = _hash(data, meta ^ core.secret)
+        header = _pack(check, meta, core.stamp, handle.pool + handle.object, handle.page)
         with core.lock:
             core.puts += 1
             done = self._place(handle, data, header, check)
@@ -112,24 +114,27 @@ class Puts:
             return self._refuse(handle, "late" if self._inside else "down" if self._is_closed else "frozen")
         self._inside = True
         try:
-            owner, salt, domain = core.owner_of(handle.pool)
+            owner, salt, domain = core.owners.get(handle[0]) or core.owner_of(handle[0])
             tag = check ^ salt
-            for _ in range(3):
-                old, twin, cost = core.find(handle), core.twin(tag, data, domain), core.index.quote(*handle)
-                if owner not in core.ledger.caps:
-                    break
-                need = cost + (2 * HOLDER_COST if twin is not None else HEADER_BYTES + len(data))
-                if core.ledger.fits(owner, need):
-                    break
-                if not reclaim.evict_own(core, owner, need):
+            old = core.index.find(*handle)
+            twin = core.twin(tag, data, domain) if core.tags[tag & core.tag_mask] >> 40 == tag >> 40 else None
+            if owner in core.ledger.caps:
+                for _ in range(3):
+                    need = core.index.quote(*handle)
+                    need += 2 * HOLDER_COST if twin is not None else HEADER_BYTES + len(data)
+                    if core.ledger.fits(owner, need):
+                        break
+                    if not reclaim.evict_own(core, owner, need):
+                        return self._refuse_here(handle, "quota")
+                    old, twin = core.find(handle), core.twin(tag, data, domain)  # either may have been evicted
+                else:
                     return self._refuse_here(handle, "quota")
-            else:
-                return self._refuse_here(handle, "quota")
-            if core.used + cost + 2 * HOLDER_COST > core.limit - (0 if core.spares else core.segment_bytes):
+            headroom = core.limit - core.used - (0 if core.spares else core.segment_bytes)
+            if headroom < core.index.dearest(core.resident) and headroom < core.index.quote(*handle) + 2 * HOLDER_COST:
                 return None
             if twin is None:
                 wanted = core.ghost.take(hash(handle))
-                at = core.append(Queue.RAW, header, data, len(data), tag, owner, keep=1, touches=int(wanted))
+                at = core.append(Queue.RAW, header, data, len(data), tag, owner, keep=1, touches=wanted)
                 if at is None:
                     if wanted:
                         core.ghost.add(hash(handle))
@@ -152,7 +157,9 @@ class Puts:
                 core.logical -= segment.raws[place]
                 core.unhold(handle, old, owner)
         finally:
-            self._leave()
+            if self._owed:
+                self._leave()
+            self._inside = False
         return True
 
     def _refuse(self, handle: Handle, reason: str) -> bool:
