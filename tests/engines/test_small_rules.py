@@ -1,0 +1,128 @@
+"""Rules that need a few lines each: pool ids, bounds of the codecs, the end of the interpreter, the user's signals."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from cleancache import codec
+from cleancache.errors import SpecError
+from cleancache.handle import Handle, Scope, private_pool
+from cleancache.pool import Pool
+from cleancache.registry import Registry
+from cleancache.store import Store
+from cleancache.testing import Shelf
+from tests.conftest import cannot
+
+POOL = b"one-pool" * 2
+
+
+def test_I2_private_pool_ids_are_128_random_bits_and_never_come_again() -> None:
+    ids = {private_pool() for _ in range(10_000)} | {Pool(Shelf()).id for _ in range(100)}
+
+    assert len(ids) == 10_100
+    assert {len(one) for one in ids} == {16}
+    for bit in range(128):
+        share = sum(int.from_bytes(one, "big") >> bit & 1 for one in ids) / len(ids)
+        assert 0.45 < share < 0.55, f"bit {bit} of the ids is set in {share:.0%}"
+
+
+@pytest.mark.parametrize("name", ["lz4", "zstd"])
+def test_P9_D2_D4_D5_a_bomb_is_stopped_at_the_length_that_was_promised(name: str) -> None:
+    try:
+        chosen = codec.load(name)
+    except SpecError as error:
+        cannot(str(error))
+    assert chosen.compress is not None
+    bomb = chosen.compress(bytes(1 << 26))
+    assert len(bomb) < 1 << 20
+
+    assert codec.decompress(chosen.number, bomb, 4096) is None
+    assert codec.decompress(chosen.number, bomb, 1 << 26) == bytes(1 << 26)
+    assert codec.decompress(chosen.number, chosen.compress(b"x" * 100), 4096) is None, "D5: too short"
+
+
+def test_P9_D4_a_foreign_zstd_frame_that_states_its_size_is_bounded() -> None:
+    try:
+        import zstandard
+    except ImportError:
+        cannot("zstandard is not installed")
+    codec.load("zstd")
+    frame = zstandard.ZstdCompressor(write_content_size=True).compress(bytes(1 << 26))
+
+    assert codec.decompress(codec.load("zstd").number, frame, 4096) is None
+
+
+def test_D3_an_unknown_codec_number_is_no_page() -> None:
+    assert all(codec.decompress(number, b"abc", 3) is None for number in (3, 7, 255, 65535))
+
+
+def test_M11_A9_room_that_is_used_again_never_shows_what_it_held() -> None:
+    store = Store(1 << 20, segment_bytes=16_384)
+    for turn in range(30):
+        old = bytes([0xA0 + turn]) * 4000
+        for page in range(300):
+            store.put(Handle(POOL, bytes(24), page), old)
+        store.flush(Scope(POOL))
+        for page in range(40):
+            short = Handle(POOL, b"short-ob" * 3, page)
+            want = bytes([turn]) * (1 + page * 7)
+            assert store.put(short, want)
+            assert store.get(short) == want
+        store.flush(Scope(POOL))
+    store.close()
+
+
+PROGRAM = """
+import threading
+from cleancache.handle import Handle
+from cleancache.registry import default
+slot = default.connect("zcache:8M")
+def work(n):
+    while True:
+        for page in range(500):
+            slot.put(Handle(bytes(16), bytes([n]) * 24, page), bytes(60_000))
+for n in range(3):
+    threading.Thread(target=work, args=(n,), daemon=True).start()
+import time; time.sleep(0.3)
+"""
+
+
+def test_X31_T6_the_interpreter_ends_at_once_and_prints_nothing() -> None:
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, timeout=30, check=False)
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert time.monotonic() - began < 10
+
+
+def test_T5_the_users_signals_and_time_outs_are_left_alone() -> None:
+    import socket
+
+    before = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    timeout = socket.getdefaulttimeout()
+    registry = Registry()
+    pool = Pool(registry.connect("zcache:8M"))
+    pool.put(Handle(pool.id, bytes(24), 0), b"page")
+
+    assert {number: signal.getsignal(number) for number in signal.valid_signals()} == before
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == set()
+    assert socket.getdefaulttimeout() == timeout
+    pool.close()
+    registry.close()
+
+
+def test_S30_a_slow_fill_that_a_flush_overtook_is_not_put() -> None:
+    pool = Pool(Shelf())
+    handle = Handle(pool.id, bytes(24), 0)
+    mark = pool.mark(handle.object)  # the fill begins: it reads its bytes from a slow source
+
+    pool.flush(Scope(pool.id, handle.object))
+
+    assert pool.land(handle, b"the bytes that were read", mark) is False
+    assert pool.get(handle) is None
+    pool.close()
