@@ -98,8 +98,8 @@ class DictBackend:
     def flush(self, scope: Scope) -> bool:
         """Forget it."""
         self.flushes.append(scope)
-        for handle in [handle for handle in self.pages if scope.covers(handle)]:
-            del self.pages[handle]
+        for handle in [handle for handle in list(self.pages) if scope.covers(handle)]:  # threads
+            self.pages.pop(handle, None)
         return True
 
     def stats(self) -> Stats:

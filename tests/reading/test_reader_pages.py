@@ -282,7 +282,7 @@ def test_X41_a_cache_that_is_slower_than_the_source_is_left_alone_for_a_while(ba
     pool = Pool(slow)
     reader = reader_of(DictSource({"a": CONTENT}), pool, clock=clock)
     opened = reader.open("a")
-    for _ in range(4):
+    for _ in range(5):
         assert reader.read(opened, 0, 9 * PAGE) == CONTENT[: 9 * PAGE]
     gets = pool.stats().gets
     assert reader.read(opened, 0, 9 * PAGE) == CONTENT[: 9 * PAGE]

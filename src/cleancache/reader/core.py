@@ -205,16 +205,20 @@ class Reader:
                     self._gather.advance(opened, offset, offset + size, has_missed=False)
                 assert isinstance(data, bytes)
                 return data if len(data) == size else data[at : at + size]
-        found: list[Buffer] = []
+        data = self._gather.one(opened, page, mark)
+        if data is not None:
+            cached, fetched = size, 0
+        else:
+            found: list[Buffer] = []
 
-        def sink(_page: int, data: Buffer) -> int:
-            found.append(data)
-            return size
+            def sink(_page: int, data: Buffer) -> int:
+                found.append(data)
+                return size
 
-        cached, fetched = self._gather.collect(opened, (page,), sink)
+            cached, fetched = self._gather.fetch(opened, [page], sink)
+            data = found[0]
         self._counts.gave(cached, fetched)
         self._gather.advance(opened, offset, offset + size, has_missed=fetched > 0)
-        data = found[0]
         if len(data) == size and isinstance(data, bytes):
             return data
         return bytes(data[at : at + size])

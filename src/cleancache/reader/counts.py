@@ -72,18 +72,30 @@ class Costs:
 
     def __init__(self) -> None:
         self._source_s = 0.0
-        self._slow = 0  # slow calls in a row
+        self._slow_gets = self._slow_puts = 0  # in a row
         self._until = float("-inf")
 
-    def cache(self, seconds: float, now: float) -> None:
-        """A get or put of one page took so long."""
-        if seconds <= SLOW_S or not 0 < self._source_s * SLOWER < seconds:
-            self._slow = 0
-            return
-        self._slow += 1
-        if self._slow >= SAMPLES:
-            self._until = now + BYPASS_S
-            self._slow = SAMPLES - 1  # after the second one slow call more is enough
+    def asked(self, seconds: float, now: float) -> None:
+        """A get of one page took so long."""
+        if seconds > SLOW_S:
+            self._slow_gets = self._judge(seconds, now, self._slow_gets)
+        elif self._slow_gets:
+            self._slow_gets = 0
+
+    def offered(self, seconds: float, now: float) -> None:
+        """A put of one page took so long."""
+        if seconds > SLOW_S:
+            self._slow_puts = self._judge(seconds, now, self._slow_puts)
+        elif self._slow_puts:
+            self._slow_puts = 0
+
+    def _judge(self, seconds: float, now: float, slow: int) -> int:
+        if not 0 < self._source_s * SLOWER < seconds:
+            return 0
+        if slow + 1 < SAMPLES:
+            return slow + 1
+        self._until = now + BYPASS_S
+        return SAMPLES - 1  # after the rest one slow call more is enough
 
     def source(self, seconds: float) -> None:
         """A page from the source took so long."""

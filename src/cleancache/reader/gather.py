@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
+from time import perf_counter
 from typing import TYPE_CHECKING, TypeVar
 
 from cleancache.backend import Buffer
@@ -118,38 +119,53 @@ class Gather:
         Raises: Changed, or the source's own error; what the sink got before that must not be handed out.
         """
         wanted = list(pages)
-        mark = self._pool.mark(opened.object)
         cached, missing = 0, wanted
         if not self.is_distrusted and not self._costs.is_bypassed(self._clock()):
-            missing = []
-            for page in wanted:
-                data = self.held(opened, page, mark, is_small=len(wanted) == 1)
-                if data is None:
-                    missing.append(page)
-                else:
-                    cached += sink(page, data)
+            cached, missing = self._held(opened, wanted, sink)
         if not missing:
             return cached, 0
-        joined, fetched = self._fetch(opened, missing, sink)
+        joined, fetched = self.fetch(opened, missing, sink)
         return cached + joined, fetched
 
-    def held(self, opened: Opened, page: int, mark: int, *, is_small: bool) -> bytes | None:
-        """The page from the cache, whole and of the right length, or None."""
-        pool = self._pool.id
-        data = raw_pages.get((pool, opened.object, page), mark)
-        if data is None:
-            begun = time.perf_counter()
-            data = self._pool.get(Handle(pool, opened.object, page))
-            self._costs.cache(time.perf_counter() - begun, self._clock())
+    def _held(self, opened: Opened, wanted: list[int], sink: Sink) -> tuple[int, list[int]]:
+        """What the pool has of *wanted* goes to *sink*; (bytes given, pages missing)."""
+        get, pool, obj, length = self._pool.get, self._pool.id, opened.object, opened.page_length
+        cached, missing, size = 0, [], self._page_size
+        begun = perf_counter()
+        for page in wanted:
+            data = get(Handle(pool, obj, page))
             if data is None:
-                return None
-            if len(data) != opened.page_length(page, self._page_size):
-                self._pool.flush(Scope(pool, opened.object, page))
-                return None
-            if is_small:
-                raw_pages.keep((pool, opened.object, page), data, mark)
+                missing.append(page)
+            elif len(data) != length(page, size):
+                self._pool.flush(Scope(pool, obj, page))
+                missing.append(page)
+            elif self._audit_every and self._audited(opened, page, data) is None:
+                missing.append(page)
+            else:
+                cached += sink(page, data)
+        self._costs.asked((perf_counter() - begun) / len(wanted), self._clock())
+        return cached, missing
+
+    def one(self, opened: Opened, page: int, mark: int) -> bytes | None:
+        """One page from the pool, whole and of the right length, or None: for reads inside a page, which are most.
+
+        It stays among the raw pages; *mark* is the object's flush count from before this call.
+        """
+        now = self._clock()
+        if self.is_distrusted or self._costs.is_bypassed(now):
+            return None
+        pool, obj = self._pool.id, opened.object
+        begun = perf_counter()
+        data = self._pool.get(Handle(pool, obj, page))
+        self._costs.asked(perf_counter() - begun, now)
+        if data is None:
+            return None
+        if len(data) != opened.page_length(page, self._page_size):
+            self._pool.flush(Scope(pool, obj, page))
+            return None
         if self._audit_every:
-            data = self._audited(opened, page, data)
+            return self._audited(opened, page, data)
+        raw_pages.keep((pool, obj, page), data, mark)
         return data
 
     def _audited(self, opened: Opened, page: int, data: bytes) -> bytes | None:
@@ -171,7 +187,7 @@ class Gather:
         self._pool.flush(Scope(self._pool.id, opened.object))
         return None
 
-    def _fetch(self, opened: Opened, missing: list[int], sink: Sink) -> tuple[int, int]:
+    def fetch(self, opened: Opened, missing: list[int], sink: Sink) -> tuple[int, int]:
         """Fetch or wait for *missing*; (bytes of others' flights, bytes of own)."""
         joined_bytes = own_bytes = 0
         may_join = True
@@ -259,9 +275,9 @@ class Gather:
             return
         pool = self._pool
         for page, data in pages.items():
-            begun = time.perf_counter()
+            begun = perf_counter()
             is_kept = pool.land(Handle(pool.id, opened.object, page), data, mark)
-            self._costs.cache(time.perf_counter() - begun, self._clock())
+            self._costs.offered(perf_counter() - begun, self._clock())
             if is_kept and len(pages) == 1 and isinstance(data, bytes):
                 raw_pages.keep((pool.id, opened.object, page), data, mark)
 
@@ -298,7 +314,7 @@ class Gather:
         if start >= end or self._costs.is_bypassed(self._clock()):
             return
         mark = self._pool.mark(opened.object)
-        if self.held(opened, start, mark, is_small=True) is not None:
+        if self.one(opened, start, mark) is not None:
             opened.window_pages = opened.ahead_page = 0
             return
         opened.ahead_page = end
