@@ -39,7 +39,7 @@ bench: venv ## measure the goals, as ratios within one run
 	$(PY) -m bench $(ARGS)
 
 soak: venv ## random campaigns with fresh seeds: make soak MINUTES=n
-	CLEANCACHE_SOAK_S=$$(( $(MINUTES) * 60 )) $(PY) -m pytest -p no:cacheprovider -m soak -n $(JOBS) --maxprocesses 4 $(ARGS)
+	CLEANCACHE_SOAK_S=$$(( $(MINUTES) * 60 )) $(PY) -m pytest -p no:cacheprovider -m soak -n 2 $(ARGS)
 
 lowest: ## a part of the suite on the lowest versions allowed, in a second environment
 	@scripts/lowest
