@@ -114,7 +114,7 @@ class Puts:
             return self._refuse(handle, "late" if self._inside else "down" if self._is_closed else "frozen")
         self._inside = True
         try:
-            owner, salt, domain = core.owners.get(handle[0]) or core.owner_of(handle[0])
+            owner, salt, domain = core.owner_of(handle[0])
             tag = check ^ salt
             old = core.index.find(*handle)
             twin = core.twin(tag, data, domain) if core.tags[tag & core.tag_mask] >> 40 == tag >> 40 else None
