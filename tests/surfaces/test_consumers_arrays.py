@@ -144,3 +144,13 @@ def test_upath_reads_and_writes(s3: S3) -> None:
 
     assert path.read_bytes() == b"bytes"
     assert path.exists()
+
+
+def test_a_reference_file_system_reads_its_ranges_through_us(s3: S3) -> None:
+    fs = fsspec.filesystem("cleancache", target_protocol="s3", target_options=s3.options, **STACK)
+    fs.pipe_file(f"{BUCKET}/whole", bytes(range(200)))
+    references = {f"k/{n}": [f"{BUCKET}/whole", n * 10, 5] for n in range(20)}
+
+    kerchunk = fsspec.filesystem("reference", fo={"version": 1, "refs": references}, fs=fs, skip_instance_cache=True)
+
+    assert kerchunk.cat(list(references)) == {f"k/{n}": bytes(range(n * 10, n * 10 + 5)) for n in range(20)}

@@ -10,6 +10,7 @@ from typing import Any
 import fsspec
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
@@ -108,6 +109,17 @@ def test_pyarrow_reads_a_table_and_a_dataset(stored: S3, frame: pd.DataFrame) ->
     assert whole.to_table(columns=["b"])["b"].to_pylist() == frame["b"].to_list()
     assert gets(stored) == 0
     assert whole.count_rows(filter=ds.field("a") < 100) == 100
+
+
+def test_pyarrow_writes_what_it_then_reads(s3: S3) -> None:
+    fs = fsspec.filesystem("cleancache", target_protocol="s3", target_options=s3.options, **STACK)
+
+    for rows in (range(1000), range(500)):
+        table = pa.table({"a": list(rows)})
+        pq.write_table(table, f"{BUCKET}/w.parquet", filesystem=fs)
+        assert pq.read_table(f"{BUCKET}/w.parquet", filesystem=fs).equals(table)
+    ds.write_dataset(table, f"{BUCKET}/written", filesystem=fs, format="parquet")
+    assert ds.dataset(f"{BUCKET}/written", filesystem=fs).to_table().equals(table)
 
 
 def test_a_changed_table_is_read_at_once(site: Site, tmp_path: Path, frame: pd.DataFrame) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cleancache.frontends.fsspec import CleancacheFileSystem
     from cleancache.reader import Opened, Reader
 
+A = TypeVar("A")
 T = TypeVar("T")
 
 NOTHING = (0, -1, b"")  # a kept page that no read is inside of
@@ -97,7 +98,7 @@ class CleancacheFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec ship
         if type(length) is int and at >= 0 <= length and at + length <= held:
             self.loc = loc + length
             return page[at : at + length]
-        data = self._steadily(lambda: self._take(-1 if length is None else int(length)))
+        data = self._steadily(self._take, -1 if length is None else int(length))
         self.loc = loc + len(data)
         return data
 
@@ -111,7 +112,7 @@ class CleancacheFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec ship
             view[:] = memoryview(page)[at : at + wanted]
             self.loc = loc + wanted
             return wanted
-        took = self._steadily(lambda: self._take_into(view))
+        took = self._steadily(self._take_into, view)
         self.loc = loc + took
         return took
 
@@ -148,21 +149,21 @@ class CleancacheFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec ship
 
     def _fetch_range(self, start: int, end: int) -> bytes:
         """For fsspec's own cache object, which consumers reach as `f.cache`."""
-        return self._steadily(lambda: self._reader.read(self._opened, start, max(0, min(end, self.size) - start)))
+        return self._steadily(lambda at: self._reader.read(self._opened, at, end - at), start)
 
-    def _steadily(self, take: Callable[[], T]) -> T:
-        """*take*, and once more under the new version if the old one is gone and the caller knows nothing of it."""
-        if self.closed:
+    def _steadily(self, take: Callable[[A], T], what: A) -> T:
+        """*take* of *what*; once more under the new version if the old one is gone and nothing of it was told."""
+        if self._closed:
             raise ValueError("I/O operation on closed file.")
         if self._pid != os.getpid():
             self._settle_here()
         try:
-            taken = take()
+            taken = take(what)
         except OSError as problem:
             if problem.errno != errno.ESTALE or self._is_told:
                 raise
             self._opened, self._kept = self._reader.open(self.path), NOTHING
-            taken = take()
+            taken = take(what)
         self._is_told = True
         return taken
 
@@ -175,9 +176,11 @@ class CleancacheFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec ship
         self._reader, self._opened, self._pid, self._kept = reader, opened, os.getpid(), NOTHING
 
     def _take(self, length: int) -> bytes:
-        """The bytes of a read, pages kept as they pass; the position stays."""
-        loc, size, page_size = self.loc, int(self._opened.size or 0), self._page_size
-        stop = size if length < 0 else min(loc + length, size)
+        """The bytes of a read, the page around them kept; the position stays."""
+        loc, size, page_size = self.loc, self._opened.version.size or 0, self._page_size
+        stop = loc + length
+        if length < 0 or stop > size:
+            stop = size
         if loc >= stop:
             return b""
         if stop - loc > page_size:
@@ -204,7 +207,8 @@ class CleancacheFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec ship
         start, held, page = self._kept
         if not start <= loc < start + held:
             start = loc - loc % self._page_size
-            page = self._reader.read(self._opened, start, min(self._page_size, int(self._opened.size or 0) - start))
+            self._kept = NOTHING  # let go of the old one first: its memory is the next one's
+            page = self._reader.read(self._opened, start, self._page_size)  # short at the end of the file
             self._kept = (start, len(page), page)
         return page
 
@@ -213,7 +217,7 @@ class CleancacheFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec ship
         start, held, _ = self._kept
         if start <= self.loc < start + held:
             return True
-        return bool(self._steadily(lambda: self.loc < int(self._opened.size or 0) and self._page(self.loc)))
+        return bool(self._steadily(lambda loc: loc < int(self._opened.size or 0) and self._page(loc), self.loc))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return reopen, (self.fs, self.path, self._opened.version.token, self.loc, self.blocksize)
