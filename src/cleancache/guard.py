@@ -27,9 +27,11 @@ import threading
 import time
 from collections.abc import Callable, Container, Iterable
 from dataclasses import replace
+from functools import partial
 from typing import Final, TypeVar
 
 from cleancache.backend import MAX_PAGE_BYTES, Absent, Backend, Buffer, Stats
+from cleancache.breaker import Breaker
 from cleancache.debts import EVERYTHING, Debts
 from cleancache.handle import Handle, Scope, is_valid, scope_is_valid
 from cleancache.tally import Account
@@ -39,10 +41,7 @@ log = logging.getLogger("cleancache.guard")
 T = TypeVar("T")
 
 DEADLINE_S: Final = 0.05  # laws 1.6; a back end that computes in this process says `deadline_s = None`
-FAILURES_TO_OPEN: Final = 5
-RETRY_S: Final = (1.0, 30.0)  # first and greatest pause of an open breaker; it doubles in between
 LOG_EVERY_S: Final = 60.0  # one line a tier and minute (law P5)
-DRAIN_STEP_S: Final = 0.002
 
 
 def attempt(work: Callable[[], T]) -> tuple[T | None, Exception | None]:
@@ -59,8 +58,7 @@ class Guard:
     *deadline_s* None: the tier computes in this process and cannot be late. *shared*: pools in which a refused put owes
     nothing (laws 1.7: one handle, the same bytes for all members).
 
-    Laws: 1.1, 1.6, C9, C11, V13, R1, R2. Raises: nothing, but passes on what is no Exception. Threads: any. Cost: 0.2
-    µs a hit.
+    Laws: 1.1, 1.6, C9, C11, V13, R1, R2. Raises: nothing; what is no Exception passes. Threads: any. Cost: 0.2 µs.
     """
 
     def __init__(
@@ -82,20 +80,13 @@ class Guard:
         self._lock = threading.Lock()
         self._debts = Debts()
         self._pools: set[bytes] = set()  # that were named here: what a debt of everything covers
-        self._failures = 0
-        self._open_until: float | None = None
-        self._pause_s = RETRY_S[0]
-        self._is_probing = self._is_paying = self._is_closed = False
+        self._breaker = Breaker(clock)
+        self._is_paying = self._is_closed = False
         self._is_odd = False  # debts, breaker or the end: leave the hot path
         self._last = Stats()
         self._log_at = float("-inf")
-        account = self.account
         self._get, self._put = backend.get, backend.put
-        self._count_get, self._count_hit, self._count_nothing = (
-            account.gets.step,
-            account.hits.step,
-            account.nothing.step,
-        )
+        self._count_get, self._count_hit = self.account.gets.step, self.account.hits.step
 
     @property
     def max_page_bytes(self) -> int:
@@ -129,10 +120,10 @@ class Guard:
             raise
         if data is not None and type(data) is not bytes:
             return self._miss(self._blame(handle, TypeError(f"get gave {type(data).__name__}, not bytes or None")))
-        if (self._is_odd or self._failures or self._deadline_s is not None) and self._came_back(began):
+        if (self._is_odd or self._breaker.failures or self._deadline_s is not None) and self._came_back(began):
             return self._miss("empty")
         if data is None:
-            self._count_nothing()
+            self.account.nothing.step()
             return "absent"
         self._count_hit()
         return data
@@ -162,7 +153,7 @@ class Guard:
             self._release_probe()
             self._doubt("down")
             raise
-        if (self._is_odd or self._failures or self._deadline_s is not None) and self._came_back(began):
+        if (self._is_odd or self._breaker.failures or self._deadline_s is not None) and self._came_back(began):
             self._owe_page(handle)
             return self._doubt("empty")
         if is_kept:
@@ -215,9 +206,11 @@ class Guard:
         """What was asked of the tier through this guard, with the tier's own gauges; waits for no tier."""
         stats = self.account.stats(self._of_tier)
         with self._lock:
-            return replace(stats, debts=len(self._debts), breaker_open=int(self._open_until is not None))
+            return replace(stats, debts=len(self._debts), breaker_open=int(self._breaker.is_open))
 
     def _of_tier(self) -> Stats:
+        if isinstance(self._backend, Absent):
+            return self._last
         stats, fault = attempt(self._backend.stats)
         if fault is not None:
             self._log(fault)
@@ -230,9 +223,7 @@ class Guard:
         if self._is_odd:
             self._obstacle(None)
             self._release_probe()
-        finish = getattr(self._backend, "settle", None)
-        if finish is not None:
-            attempt(finish)
+        attempt(getattr(self._backend, "settle", bool))
 
     def close(self) -> None:
         """Close the tier; then puts refuse, gets miss (`down`), a flush answers False."""
@@ -243,7 +234,8 @@ class Guard:
             _, fault = attempt(self._backend.close)
             if fault is not None:
                 self._log(fault)
-            gone = _Closed(self._of_tier())
+            self._of_tier()
+            gone = Absent()  # the tier's memory goes, even if a call hangs for ever
             with self._lock:
                 self._debts = Debts()  # what is owed to a closed tier dies with it; a slot asked before
                 self._backend, self._get, self._put = gone, gone.get, gone.put
@@ -255,21 +247,12 @@ class Guard:
         with self._lock:
             self.has_left = self._is_odd = True
 
-    def drain(self, deadline_s: float) -> bool:
-        """Wait until no call is under way, at most *deadline_s*; say whether that is so."""
-        wait = threading.Event().wait  # bounded by steps and not by the injected clock, which may stand still
-        for _ in range(max(1, round(deadline_s / DRAIN_STEP_S))):
-            if self.account.under_way <= 0:
-                return True
-            wait(DRAIN_STEP_S)
-        return self.account.under_way <= 0
-
     def farewell(self, private: Iterable[bytes]) -> set[bytes]:
         """Flush the *private* pools and pay what is owed; give the pools that could not be told."""
-        is_well = self._open_until is None and self.pay(patience_s=None)
+        is_well = not self._breaker.is_open and self.pay(patience_s=None)
         unpaid: set[bytes] = set()
         for pool in private:
-            fault = attempt(lambda pool=pool: self._tell(Scope(pool)))[1] if is_well else None  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+            fault = attempt(partial(self._tell, Scope(pool)))[1] if is_well else None
             if fault is not None:
                 self._fail(fault)
                 is_well = False
@@ -286,9 +269,7 @@ class Guard:
     def drop_after_fork(self) -> None:
         """In a forked child: a new lock, and the tier may drop what it must not touch."""
         self._lock = threading.Lock()
-        drop = getattr(self._backend, "drop_after_fork", None)
-        if drop is not None:
-            attempt(drop)
+        attempt(getattr(self._backend, "drop_after_fork", bool))
 
     # -- debts
 
@@ -337,7 +318,7 @@ class Guard:
 
     def _look_again(self) -> None:
         """Under the lock: is anything still unusual?"""
-        self._is_odd = bool(len(self._debts)) or self._open_until is not None or self.has_left or self._is_closed
+        self._is_odd = bool(len(self._debts)) or self._breaker.is_open or self.has_left or self._is_closed
 
     # -- the breaker
 
@@ -347,15 +328,13 @@ class Guard:
             return "down"
         if self.has_left:
             return "empty"
-        if self._open_until is not None:
+        if self._breaker.is_open:
             with self._lock:
-                if self._open_until is not None:
-                    if self._is_probing or self._clock() < self._open_until:
-                        return "down"
-                    self._is_probing = True
+                if not self._breaker.lets_through():
+                    return "down"
         if len(self._debts):
             self.pay()
-            if self._open_until is not None and not self._is_probing:
+            if self._breaker.is_open and not self._breaker.is_probing:
                 return "down"  # the probe failed, or another thread has the next one
             with self._lock:
                 is_owed = handle is not None and self._debts.covers(handle)
@@ -366,31 +345,23 @@ class Guard:
 
     def _came_back(self, began: float) -> bool:
         """The tier answered; say whether the answer is void because the slot left it meanwhile."""
-        if self._failures or self._open_until is not None or self._deadline_s is not None:
-            self._succeed(began)
+        self._succeed(began)
         return self.has_left
 
     def _succeed(self, began: float) -> None:
         """The tier answered; too late counts as a failure all the same."""
         if self._deadline_s is not None and self._clock() - began > self._deadline_s:
             self._fail(TimeoutError(f"a call took longer than {self._deadline_s * 1000:g} ms"))
-        elif self._failures or self._open_until is not None:
+        elif self._breaker.failures or self._breaker.is_open:
             with self._lock:
-                self._failures = 0
-                if self._open_until is not None and self._is_probing:
-                    self._open_until, self._pause_s, self._is_probing = None, RETRY_S[0], False
-                    self._look_again()
+                self._breaker.succeeded()
+                self._look_again()
 
     def _fail(self, fault: Exception) -> None:
         with self._lock:
-            self._failures += 1
-            if self._is_probing or (self._failures >= FAILURES_TO_OPEN and self._open_until is None):
-                if self._open_until is not None:
-                    self._pause_s = min(self._pause_s * 2, RETRY_S[1])
-                self._open_until = self._clock() + self._pause_s
-                self._is_probing = False
-                self._is_odd = True
-        if self._open_until is not None or not isinstance(fault, TimeoutError):  # one late answer is no news
+            self._breaker.failed()
+            self._look_again()
+        if self._breaker.is_open or not isinstance(fault, TimeoutError):  # one late answer is no news
             self._log(fault)
 
     def _blame(self, handle: Handle, fault: Exception) -> str:
@@ -403,7 +374,7 @@ class Guard:
 
     def _release_probe(self) -> None:
         with self._lock:
-            self._is_probing = False
+            self._breaker.is_probing = False
 
     # -- counting, and saying so
 
@@ -425,14 +396,3 @@ class Guard:
             self._log_at = now
             log.warning("tier %s fails, reads go on without it: %s", self.name, type(fault).__name__)
             log.debug("tier %s", self.name, exc_info=fault)
-
-
-class _Closed(Absent):
-    """What stands for a tier that was closed, so that its memory goes although its counts stay."""
-
-    def __init__(self, last: Stats) -> None:
-        self._last = last
-
-    def stats(self) -> Stats:
-        """What the tier said last, after it was closed."""
-        return self._last

@@ -26,10 +26,9 @@ from cleancache.backend import Backend, Buffer, Stats
 from cleancache.errors import SpecError
 from cleancache.handle import POOL_BYTES, Handle, Scope, is_valid, private_pool, scope_is_valid
 from cleancache.slot import Slot
-from cleancache.tally import Reasons, Tally
+from cleancache.tally import Reasons, Tally, drained
 
 WAIT_S = 0.05  # how long a flush waits for landings, and an end for calls under way: the deadline of laws 1.6
-DRAIN_STEP_S = 0.002
 SAMPLE = 16  # one call of so many is timed; a power of two
 BUCKETS_S = tuple(1e-5 * 4**power for power in range(9))  # 10 µs … 0.66 s, ×4; the last count is what took longer
 STRIPES = 256
@@ -186,11 +185,7 @@ class Pool:
                 return
             self._is_closed = self._is_odd = True
         self._overtake(Scope(self.id))
-        wait = threading.Event().wait
-        for _ in range(round(WAIT_S / DRAIN_STEP_S)):
-            if self._puts.value <= self._kept.value + self._refused.total():
-                break
-            wait(DRAIN_STEP_S)
+        drained(lambda: self._puts.value <= self._kept.value + self._refused.total(), WAIT_S)
         if not self.is_shared:
             self._gone = self.backend.flush(Scope(self.id))
         slot, self._slot = self._slot, None

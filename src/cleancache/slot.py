@@ -22,15 +22,14 @@ import time
 import weakref
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import fields, replace
-from typing import Any
+from dataclasses import replace
 
 from cleancache.backend import MAX_PAGE_BYTES, Backend, Buffer, Stats
 from cleancache.errors import SpecError
 from cleancache.guard import DEADLINE_S, Guard, attempt
 from cleancache.handle import Handle, Scope, is_valid, scope_is_valid
 from cleancache.spec import Tier, printable_text, stack_text
-from cleancache.tally import Reasons, Tally
+from cleancache.tally import Reasons, Tally, added_up, drained, of_the_gone
 
 log = logging.getLogger("cleancache.registry")
 
@@ -170,9 +169,9 @@ class Slot:
             refused=self._refused.values(),
             flushes=self._flushes.values(),
         )
-        total = _sum(total, own)
+        total = added_up(total, own)
         for guard in guards:
-            total = _sum(total, guard.stats())
+            total = added_up(total, guard.stats())
         return replace(total, debts=(total.debts or 0) + owed)
 
     @property
@@ -345,7 +344,7 @@ class Slot:
             private = list(self._pools)
             self._former.append(guard)
         try:
-            guard.drain(DEADLINE_S)
+            drained(lambda: guard.account.under_way <= 0, DEADLINE_S)
             unpaid = guard.farewell(private)
             with self._lock:
                 self._owed.update(dict.fromkeys(unpaid))
@@ -363,7 +362,7 @@ class Slot:
         """Former back ends without calls under way become plain sums."""
         for guard in [guard for guard in self._former if guard.account.under_way <= 0 and not self._is_leaving]:
             self._former.remove(guard)
-            self._base = _sum(self._base, _counters(guard.stats()))
+            self._base = added_up(self._base, of_the_gone(guard.stats()))
 
     def drop_after_fork(self) -> None:
         """In a forked child: nothing inherited is used, nothing of the parent's is closed."""
@@ -376,35 +375,6 @@ class Slot:
         self._pause_s = RETRY_S[0]
         self._retry_at = float("-inf") if self._factory is not None else None
         self._count_anew()
-
-
-def _counters(stats: Stats) -> Stats:
-    """Of a tier that is gone: what it counted, and how many pages it says it still holds."""
-    gauges: dict[str, Any] = {field.name: None for field in fields(Stats) if field.metadata["kind"] == "gauge"}
-    return replace(stats, **(gauges | {"resident_pages": stats.resident_pages}))
-
-
-def _sum(one: Stats, two: Stats) -> Stats:
-    """Counters added up, families label by label; of a gauge the one that is known."""
-    total: dict[str, Any] = {}
-    for field in fields(Stats):
-        a, b = getattr(one, field.name), getattr(two, field.name)
-        if a is None or b is None:
-            total[field.name] = b if a is None else a
-        elif field.metadata["kind"] == "histogram":
-            total[field.name] = {
-                verb: tuple(
-                    x + y for x, y in zip(a.get(verb) or b[verb], b.get(verb) or (0,) * len(a[verb]), strict=True)
-                )
-                if verb in a
-                else b[verb]
-                for verb in {**a, **b}
-            }
-        elif hasattr(a, "items"):
-            total[field.name] = {label: a.get(label, 0) + b.get(label, 0) for label in {**a, **b}}
-        else:
-            total[field.name] = a + b
-    return Stats(**total)
 
 
 def _after_fork() -> None:

@@ -10,9 +10,12 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import Any, Final
 
 from cleancache.backend import MISSES, REFUSALS, Stats
+
+DRAIN_STEP_S: Final = 0.002
 
 
 class Tally:
@@ -65,6 +68,16 @@ class Reasons:
     def total(self) -> int:
         """All labels together."""
         return sum(self.values().values())
+
+
+def drained(is_quiet: Callable[[], bool], deadline_s: float) -> bool:
+    """Wait until *is_quiet*, at most *deadline_s* of real time: calls under way do not run by an injected clock."""
+    wait = threading.Event().wait
+    for _ in range(max(1, round(deadline_s / DRAIN_STEP_S))):
+        if is_quiet():
+            return True
+        wait(DRAIN_STEP_S)
+    return is_quiet()
 
 
 class Account:
@@ -161,3 +174,32 @@ def _divided(total: int, reasons: Mapping[str, int], known: tuple[str, ...]) -> 
 
 def _added(one: Mapping[str, int], two: Mapping[str, int]) -> dict[str, int]:
     return {reason: one.get(reason, 0) + two.get(reason, 0) for reason in {**one, **two}}
+
+
+def of_the_gone(stats: Stats) -> Stats:
+    """Of a tier that is gone: what it counted, and how many pages it says it still holds."""
+    gauges: dict[str, Any] = {field.name: None for field in fields(Stats) if field.metadata["kind"] == "gauge"}
+    return replace(stats, **(gauges | {"resident_pages": stats.resident_pages}))
+
+
+def added_up(one: Stats, two: Stats) -> Stats:
+    """Counters added up, families label by label; of a gauge the one that is known."""
+    total: dict[str, Any] = {}
+    for field in fields(Stats):
+        a, b = getattr(one, field.name), getattr(two, field.name)
+        if a is None or b is None:
+            total[field.name] = b if a is None else a
+        elif field.metadata["kind"] == "histogram":
+            total[field.name] = {
+                verb: tuple(
+                    x + y for x, y in zip(a.get(verb) or b[verb], b.get(verb) or (0,) * len(a[verb]), strict=True)
+                )
+                if verb in a
+                else b[verb]
+                for verb in {**a, **b}
+            }
+        elif hasattr(a, "items"):
+            total[field.name] = {label: a.get(label, 0) + b.get(label, 0) for label in {**a, **b}}
+        else:
+            total[field.name] = a + b
+    return Stats(**total)

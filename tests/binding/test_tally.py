@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cleancache.backend import Stats
-from cleancache.slot import _sum
-from cleancache.tally import Account, Reasons, Tally
+from cleancache.tally import Account, Reasons, Tally, added_up
 from cleancache.testing import check_sums
 
 COUNTS = st.integers(0, 50)
@@ -84,7 +83,7 @@ def test_statistics_of_several_back_ends_add_up() -> None:
     one = Stats(gets=1, misses={"absent": 1}, resident_pages=2, verb_seconds={"get": (1, 2)})
     two = Stats(gets=2, misses={"absent": 1, "down": 1}, limit_bytes=5, verb_seconds={"get": (3, 4), "put": (5, 6)})
 
-    both = _sum(one, two)
+    both = added_up(one, two)
 
     assert (both.gets, both.misses, both.resident_pages, both.limit_bytes) == (3, {"absent": 2, "down": 1}, 2, 5)
     assert both.verb_seconds == {"get": (4, 6), "put": (5, 6)}

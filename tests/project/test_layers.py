@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.project.tree import SRC, TOP, name
 
 ROWS = (
-    "errors handle spec ledger codec policy debts",  # 0 names: no clock, no lock, no I/O
+    "errors handle spec ledger codec policy debts breaker",  # 0 names: no clock, no lock, no I/O
     "backend tally memory",  # 1 the contract, how it is counted; what the kernel says about memory
     "store guard pressure",  # 2 engines: know the contract, not one another
     "backends",  # 3 places
