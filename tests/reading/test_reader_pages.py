@@ -94,6 +94,42 @@ def test_neighbouring_misses_are_one_request(open_pool: Pool) -> None:
     assert sorted(source.reads) == [("a", 0, 4 * PAGE), ("a", 5 * PAGE, 5 * PAGE + 123)]
 
 
+def test_a_large_read_is_cut_into_requests_of_bounded_size(open_pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cleancache.reader import gather
+
+    monkeypatch.setattr(gather, "REQUEST_BYTES", 2 * PAGE)
+    monkeypatch.setattr(gather, "SIDE_BY_SIDE", 2)
+    source = DictSource({"a": CONTENT})
+    reader = reader_of(source, open_pool)
+
+    assert reader.read(reader.open("a"), 0, len(CONTENT)) == CONTENT
+
+    assert sorted(source.reads) == [("a", at * PAGE, min(2 * PAGE, len(CONTENT) - at * PAGE)) for at in range(0, 11, 2)]
+    assert len(reader._gather._flights) == 0
+
+
+def test_an_error_in_one_of_many_requests_leaves_no_flight(open_pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cleancache.reader import gather
+
+    monkeypatch.setattr(gather, "REQUEST_BYTES", PAGE)
+    monkeypatch.setattr(gather, "SIDE_BY_SIDE", 3)
+    source = DictSource({"a": CONTENT})
+    reader = reader_of(source, open_pool)
+    opened = reader.open("a")
+
+    def fail(name: str, offset: int, size: int | None) -> None:
+        if offset == 4 * PAGE:
+            raise ConnectionError("reset")
+
+    source.hook = fail
+    with pytest.raises(ConnectionError, match="reset"):
+        reader.read(opened, 0, len(CONTENT))
+    source.hook = None
+
+    assert reader.read(opened, 0, len(CONTENT)) == CONTENT
+    assert len(reader._gather._flights) == 0
+
+
 def test_ranges_share_pages_and_requests(open_pool: Pool) -> None:
     source = DictSource({"a": CONTENT})
     reader = reader_of(source, open_pool)

@@ -69,6 +69,16 @@ def test_F5_immutable_is_asked_once(pool: Pool) -> None:
     assert source.asked == ["a"]
 
 
+def test_immutable_that_is_not_true_heals_when_it_shows(pool: Pool) -> None:
+    source = DictSource({"a": OLD})
+    reader = reader_of(source, pool, immutable=True)
+    assert reader.fetch("a", 0, 10) == OLD[:10]
+    source.change("a", NEW)
+
+    assert reader.fetch("a", 0, 10) == OLD[:10]  # the user's word
+    assert reader.fetch("a") == NEW  # a page that was not there shows that it does not hold
+
+
 @pytest.mark.parametrize(
     ("strength", "options", "is_cached"),
     [
@@ -233,7 +243,7 @@ def test_F12_the_first_audit_that_differs_stops_caching(open_pool: Pool, backend
     got = reader.read(opened, 0, 4 * PAGE)
 
     assert reader.stats().stale_hits == 1
-    assert got != OLD
+    assert got == NEW  # the whole buffer, not only the page that was looked at
     assert reader.fetch("a") == NEW
     assert not reader.open("a").is_cached
     assert backend.pages == {}

@@ -140,8 +140,7 @@ class Reader:
         return size
 
     def read_ranges(self, opened: Opened, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-        """The bytes of each (start, stop), 0 ≤ start; pages that several need are fetched once, neighbours in one
-        request."""
+        """The bytes of each (start, stop), 0 ≤ start; shared pages are fetched once, neighbours in one request."""
         try:
             return self._ranges(opened, ranges)
         except Changed:
@@ -174,8 +173,7 @@ class Reader:
         raise OSError(errno.ESTALE, "the object changed again and again while it was read", name)
 
     def warm(self, name: str, tell: Callable[[int], object] | None = None) -> int:
-        """Bring every page of *name* into the pool; *tell* hears how many bytes each step covered. The bytes covered
-        in all."""
+        """Bring every page of *name* into the pool; *tell* hears what each step covered. Gives the bytes in all."""
         opened = self.open(name)
         if not opened.is_cached:
             return 0
@@ -199,10 +197,10 @@ class Reader:
             data: Buffer | None = raw_pages.get((self.pool.id, opened.object, page), mark)
             if data is not None:
                 self._counts.gave(size, 0)
-                opened.next_offset = offset + size if offset == opened.next_offset else -1
                 if opened.window_pages:
-                    opened.next_offset = offset
                     self._gather.advance(opened, offset, offset + size, has_missed=False)
+                else:
+                    opened.next_offset = offset + size
                 assert isinstance(data, bytes)
                 return data if len(data) == size else data[at : at + size]
         data = self._gather.one(opened, page, mark)
@@ -335,8 +333,7 @@ class Reader:
         return self._counts.stats()
 
     def drop_after_fork(self) -> None:
-        """The child starts with empty tables and locks that nobody holds; call it also after the source was made
-        anew."""
+        """The child starts with empty tables, and locks that nobody holds (T1)."""
         self._counts = Counts()
         self._gather.drop_after_fork(Names(), self._counts)
 

@@ -9,7 +9,7 @@ of the wrong length from the cache is a miss and a flush (V6).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, TypeVar
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Sink = Callable[[int, Buffer], int]  # page, its bytes → how many of them the caller gets
 
+SIDE_BY_SIDE = 8  # requests of one call at a time
 REQUEST_BYTES = 8 << 20  # neighbouring misses are merged up to this much
 FILL_DEADLINE_S = 10.0  # how long a reader waits for another's fetch before it fetches for itself
 
@@ -74,8 +75,7 @@ class Gather:
         return self._timed(lambda: self._source.version(name), lambda _: 0)
 
     def request(self, name: str, version: Version, offset: int, size: int | None) -> Fetched:
-        """One conditional read, checked; a garbled answer is asked for once more (X34), then it is the source's
-        error."""
+        """One conditional read, checked; a garbled answer is asked for once more (X34), then it is an error."""
         for is_last in (False, True):
             try:
                 fetched = self._timed(lambda: self._source.read(name, version, offset, size), lambda f: len(f.data))
@@ -122,6 +122,8 @@ class Gather:
         cached, missing = 0, wanted
         if not self.is_distrusted and not self._costs.is_bypassed(self._clock()):
             cached, missing = self._held(opened, wanted, sink)
+            if self.is_distrusted:  # an audit failed just now: nothing of what the cache gave may stay in the buffer
+                cached, missing = 0, wanted
         if not missing:
             return cached, 0
         joined, fetched = self.fetch(opened, missing, sink)
@@ -214,26 +216,31 @@ class Gather:
             may_join = False
         return joined_bytes, own_bytes
 
-    def _lead_all(self, opened: Opened, own: list[Flight]) -> Iterable[Flight]:
-        """Bring every flight home, side by side where threads can be had; gives each as it lands, raises the first
-        error."""
-        mine = []
-        for flight in own[1:]:
-            if not workers.submit(partial(self.lead, opened, flight)):
-                mine.append(flight)
+    def _lead_all(self, opened: Opened, own: list[Flight]) -> Iterator[Flight]:
+        """Bring every flight home, some side by side where threads can be had, and empty *own*.
+
+        Gives each once it has landed; raises the first error. Not all at once: what has landed waits in memory.
+        """
+        own.reverse()
+        batch: list[Flight] = []
         try:
-            for flight in own[:1] + mine:
-                self.lead(opened, flight)
-            for flight in own:
-                flight.landed.wait()
-                if flight.error is not None:
-                    raise flight.error
-                yield flight
+            while own:
+                batch = [own.pop() for _ in range(min(SIDE_BY_SIDE, len(own)))]
+                mine = [flight for flight in batch[1:] if not workers.submit(partial(self.lead, opened, flight))]
+                own += reversed(mine)  # no room on the workers: later, here
+                batch = [flight for flight in batch if flight not in mine]
+                self.lead(opened, batch[0])
+                batch.reverse()
+                while batch:
+                    flight = batch.pop()
+                    flight.landed.wait()
+                    if flight.error is not None:
+                        raise flight.error
+                    yield flight
         finally:
-            for flight in own[:1] + mine:  # those that an exception kept from starting
-                if not flight.landed.is_set():
-                    flight.fail(RuntimeError("the reader that led this fetch was interrupted"))
-                    self._flights.leave(flight)
+            for flight in own:  # an exception kept them from starting
+                flight.fail(RuntimeError("the reader that was to lead this fetch gave up"))
+                self._flights.leave(flight)
 
     def lead(self, opened: Opened, flight: Flight) -> None:
         """Fetch the pages of *flight*, let its joiners have them, put them. Errors go into the flight."""
@@ -269,8 +276,7 @@ class Gather:
         return pages
 
     def land(self, opened: Opened, pages: dict[int, Buffer], mark: int) -> None:
-        """Put *pages*, unless a flush began since *mark*, the name is being written, or the cache is not worth it
-        now."""
+        """Put *pages* unless a flush began since *mark*, the name is being written, or the cache is left alone."""
         if self.is_distrusted or self.names.is_written(opened.name) or self._costs.is_bypassed(self._clock()):
             return
         pool = self._pool
@@ -289,8 +295,7 @@ class Gather:
     # -- read-ahead ----------------------------------------------------------------------------------------------------
 
     def advance(self, opened: Opened, offset: int, stop: int, *, has_missed: bool) -> None:
-        """Note a read of [*offset*, *stop*); when reads follow one another and miss, fetch what comes next in the
-        background.
+        """Note a read of [*offset*, *stop*); where reads follow one another and miss, fetch what comes next meanwhile.
 
         The window starts at twice the read and doubles up to `readahead`. Where pages ahead are in the cache already
         (one get a window finds out) nothing is fetched. Torn updates of the window between threads of one open file

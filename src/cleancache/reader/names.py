@@ -14,6 +14,7 @@ from typing import NamedTuple
 from cleancache.source import Version
 
 LIMIT = 16384
+NEVER = float("-inf")
 MOST_OBJECTS = 8  # versions of one name before the oldest is flushed
 
 
@@ -62,7 +63,7 @@ class Names:
         with self._lock:
             known = self._known.get(name)
             if known is not None:
-                self._known[name] = known._replace(asked=float("-inf"))
+                self._known[name] = known._replace(asked=NEVER)
 
     def forget(self, name: str) -> tuple[bytes, ...] | None:
         """Forget *name* and give back its objects; None: nothing is known for certain, flush the whole pool."""

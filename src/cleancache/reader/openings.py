@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from cleancache.handle import Scope, object_digest
 from cleancache.reader.counts import Counts
 from cleancache.reader.gather import Gather
-from cleancache.reader.names import Names
+from cleancache.reader.names import NEVER, Names
 from cleancache.reader.opened import Opened
 from cleancache.source import NONE, STRONG, Version
 from cleancache.source.base import token
@@ -58,11 +58,15 @@ class Openings:
     def open(self, name: str) -> Opened:
         """Fix the version of *name*."""
         known = self._names.recall(name)
-        is_recent = known is not None and (self._is_immutable or self._clock() - known.asked < self._max_stale)
+        is_recent = known is not None and self._is_recent(known.asked)
         if known is not None and is_recent and not self.objection(known.version):
             return self.opened(name, known.version)
         asked = self._clock()
         return self.opened(name, self._gather.version(name), asked)
+
+    def _is_recent(self, asked: float) -> bool:
+        """Say whether a version asked for then still counts; what turned out to be wrong never does."""
+        return asked > NEVER and (self._is_immutable or self._clock() - asked < self._max_stale)
 
     def opened(self, name: str, version: Version, asked: float | None = None) -> Opened:
         """*name* under *version*; *asked* says when the source told it, if it did just now."""
@@ -99,7 +103,7 @@ class Openings:
         if not is_young or self._gather.is_distrusted or (version.is_private and self._pool.is_shared):
             return
         opened.object = self._object(opened.name, version)
-        self._names.remember(opened.name, version, float("-inf"), opened.object)
+        self._names.remember(opened.name, version, NEVER, opened.object)
         opened.is_cached, opened.why = True, ""
 
     def _object(self, name: str, version: Version) -> bytes:
