@@ -127,6 +127,18 @@ def raw_hits_and_puts(report: Report, scale: Scale, size: int) -> None:
     puts(report, scale, size, bodies, arena, starts)
 
 
+def touch_ahead(store: Store, room_bytes: int) -> None:
+    """Have *room_bytes* of empty segments at hand that were touched, as the background thread has a few."""
+    core = store._core
+    while core.arena is not None and core.arena.free and len(core.spares) * core.segment_bytes < room_bytes:
+        with core.reclaim_lock, core.lock:
+            number = core.arena.free.pop()
+            core.dead_bytes += core.segment_bytes
+            core.ledger.charge("store", core.segment_bytes)
+            core.arena.populate(number)
+            core.spares.append(number)
+
+
 def puts(report: Report, scale: Scale, size: int, bodies: list[bytes], arena: memoryview, starts: list[int]) -> None:
     """G2: puts into room that was touched before, and into room that was not."""
     names, count = NAMES[size], len(bodies)
@@ -150,16 +162,8 @@ def puts(report: Report, scale: Scale, size: int, bodies: list[bytes], arena: me
         return len(numbers)
 
     def make_room() -> None:
-        """Empty segments, touched ahead as the background thread does."""
         warm.flush(Scope(POOL))
-        core = warm._core
-        while core.arena is not None and core.arena.free and len(core.spares) * core.segment_bytes < 2 * batch * size:
-            with core.reclaim_lock, core.lock:
-                number = core.arena.free.pop()
-                core.dead_bytes += core.segment_bytes
-                core.ledger.charge("store", core.segment_bytes)
-                core.arena.populate(number)
-                core.spares.append(number)
+        touch_ahead(warm, 2 * batch * size)
 
     def give_back() -> None:
         untouched.flush(Scope(POOL))
@@ -303,6 +307,7 @@ def packing(report: Report, scale: Scale, size: int) -> None:
         for number in range(room):  # faults the room in
             store.put(handle_of(number), bodies[number])
         store.flush(Scope(POOL))
+        touch_ahead(store, room * size)
         began = clock()
         for number in range(room):
             store.put(handle_of(number), bodies[number])
