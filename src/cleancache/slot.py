@@ -116,12 +116,14 @@ class Slot:
             self._refused.step(reason)
             return reason
         kept = guard.offer(handle, data)
-        if kept is not True and guard.has_left:
+        if guard.has_left and kept is not True and kept != "malformed":
             self._owe(Scope(handle[0]))  # an older copy may be where it went
         return kept
 
     def flush(self, scope: Scope) -> bool:
         """Forget *scope*; while empty the whole pool is owed, and the answer is False."""
+        if self._orphans:
+            self._bury_orphans()
         if self._guard is None and self._retry_at is not None:
             self._try_again()
         while True:
@@ -155,7 +157,6 @@ class Slot:
 
     def stats(self) -> Stats:
         """The sums of all back ends that were here, and the gauges of the one that is."""
-        self._bury_orphans()
         with self._lock:
             self._fold()
             total, guards = self._base, list(self._former)

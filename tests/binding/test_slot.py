@@ -276,8 +276,9 @@ def test_X32_a_collected_pool_takes_no_lock_and_its_pages_end_soon() -> None:
     with slot._lock:
         del pool
         gc.collect()
+    assert makes.made[0].pages
 
-    slot.stats()
+    Pool(slot)
     assert not makes.made[0].pages
 
 
@@ -326,3 +327,18 @@ def test_a_tier_that_fails_while_leaving_owes_its_private_pools_to_the_next_one(
 
     kinds.register("svc", makes)
     assert makes.made[0].flushed == [Scope(pool.id)]
+
+
+def test_V13_a_malformed_handle_owes_nothing_while_the_back_end_leaves() -> None:
+    kinds, slow = registry(), Slow(Shelf())
+    kinds.register("slow", lambda tier: slow)
+    slot = kinds.connect("slow")
+    guard = slot._guard
+    assert guard is not None
+    guard.leave()
+    bad = Handle(bytearray(16), OBJECT, 0)  # type: ignore[arg-type]  # cannot be hashed
+
+    assert slot.put(bad, b"a") is False
+    assert slot.get(bad) is None
+    assert slot.flush(Scope(*bad)) is True
+    assert slot.stats().debts == 0
