@@ -69,7 +69,7 @@ SITES: list[tuple[str, Any, str, Callable[[], Any], str]] = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "owner", "site", "error", "codec"), SITES, ids=[site[0] for site in SITES])
-def test_M13_X12_the_nth_call_of_a_site_fails(
+def test_M13_X12_A5_the_nth_call_of_a_site_fails(
     name: str, owner: Any, site: str, error: Callable[[], Any], codec: str
 ) -> None:
     assert each_nth(lambda: scenario(codec), owner, site, error, most=400, stride=17) >= 1

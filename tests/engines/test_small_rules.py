@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import gc
+import re
 import signal
 import subprocess
 import sys
+import threading
 import time
+import uuid
+from pathlib import Path
+from random import Random
 
 import pytest
 
+import cleancache
 from cleancache import codec
+from cleancache.backend import Stats
 from cleancache.errors import SpecError
-from cleancache.handle import Handle, Scope, private_pool
+from cleancache.handle import Handle, Scope, private_pool, shared_pool
 from cleancache.pool import Pool
 from cleancache.registry import Registry
+from cleancache.spec import Tier, parse_size, parse_stack, stack_text
 from cleancache.store import Store
-from cleancache.testing import Shelf
+from cleancache.testing import Shelf, check_sums
 from tests.conftest import cannot
 
 POOL = b"one-pool" * 2
@@ -126,3 +135,86 @@ def test_S30_a_slow_fill_that_a_flush_overtook_is_not_put() -> None:
     assert pool.land(handle, b"the bytes that were read", mark) is False
     assert pool.get(handle) is None
     pool.close()
+
+
+def test_T3_X32_a_finaliser_that_uses_the_store_inside_its_own_change_deadlocks_nothing() -> None:
+    store = Store(512 << 10, segment_bytes=16_384)
+    handles = [Handle(POOL, bytes(24), page) for page in range(64)]
+    seen: list[bytes | None] = []
+
+    class Cyclic:
+        def __init__(self) -> None:
+            self.me = self
+
+        def __del__(self) -> None:
+            store.put(handles[0], b"from a finaliser")
+            seen.append(store.get(handles[1]))
+            store.flush(Scope(*handles[2]))
+
+    def work() -> None:
+        for turn in range(300):
+            Cyclic()
+            for handle in handles:
+                store.put(handle, bytes([turn % 251]) * 900)
+            store.flush(Scope(*handles[3]))
+            assert store.get(handles[3]) is None
+
+    before = gc.get_threshold()
+    gc.set_threshold(1, 1, 1)
+    worker = threading.Thread(target=work, name="worker", daemon=True)
+    try:
+        worker.start()
+        worker.join(60)
+    finally:
+        gc.set_threshold(*before)
+    assert not worker.is_alive(), "X32: a finaliser waits for the lock that its own thread holds"
+    assert seen
+    check_sums(store.stats())
+    store.close()
+
+
+def test_T7_decisions_are_made_by_monotonic_time_that_comes_from_outside() -> None:
+    walls = {}
+    for path in Path(cleancache.__file__).parent.rglob("*.py"):
+        names = re.findall(r"\btime\.(?:time|time_ns|sleep)\(", path.read_text())
+        if names:
+            walls[path.relative_to(Path(cleancache.__file__).parent).as_posix()] = names
+
+    # file systems and servers are asked in their own time, which is wall time; nobody else has a use for it
+    assert {name for name in walls if not name.startswith(("source/", "cli/"))} == set()
+
+
+def test_A6_stack_texts_sizes_and_uuids_come_back_from_their_text() -> None:
+    rng = Random(6)
+    for _ in range(2000):
+        word = "".join(rng.choice("abz09%:+=/@,'| \"ü-_.") for _ in range(rng.randint(1, 12)))
+        tiers = (Tier("zcache", (("codec", word),), word), Tier("tmem", (), None))
+        assert parse_stack(stack_text(tiers)) == tiers
+        pool = rng.randbytes(16)
+        assert shared_pool(uuid.UUID(bytes=pool)) == shared_pool(str(uuid.UUID(bytes=pool)).upper()) == pool
+        size = rng.randrange(1 << 40)
+        assert parse_size(str(size)) == size
+
+
+@pytest.mark.parametrize(
+    ("law", "stats"),
+    [
+        ("R1", Stats(gets=1)),
+        ("R2", Stats(puts=2, stored=1)),
+        ("R3", Stats(puts=1, stored=1, left={}, resident_pages=0)),
+        ("R4", Stats(used_bytes={"pages": 5}, charged_bytes={"a": 4})),
+        ("R4", Stats(used_bytes={"pages": 5}, charged_bytes={"a": 5}, limit_bytes=4, resident_pages=None)),
+        ("R4", Stats(limit_bytes=5, ceiling_bytes=4)),
+        ("R5", Stats(logical_bytes=1, unique_bytes=2)),
+        ("R5", Stats(used_bytes={"pages": 999}, unique_bytes=10, resident_pages=1, puts=1, stored=1, left={})),
+        ("N3", Stats(gets=1, misses={"/home/user": 1})),
+    ],
+)
+def test_N1_R1_R2_R3_R4_R5_each_sum_rule_can_fail(law: str, stats: Stats) -> None:
+    with pytest.raises(AssertionError, match=law):
+        check_sums(stats)
+
+
+def test_N2_a_counter_that_falls_is_noticed() -> None:
+    with pytest.raises(AssertionError, match="N2"):
+        check_sums(Stats(), Stats(gets=1, hits=1))
