@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import gc
 import re
 import signal
@@ -218,3 +219,16 @@ def test_N1_R1_R2_R3_R4_R5_each_sum_rule_can_fail(law: str, stats: Stats) -> Non
 def test_N2_a_counter_that_falls_is_noticed() -> None:
     with pytest.raises(AssertionError, match="N2"):
         check_sums(Stats(), Stats(gets=1, hits=1))
+
+
+def test_P10_D3_nothing_in_the_product_turns_bytes_into_code() -> None:
+    found = []
+    for path in Path(cleancache.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [one.name for one in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [node.func.id] if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else []
+            bad = {"pickle", "marshal", "shelve", "yaml", "dill", "cloudpickle", "eval", "exec", "compile"} & set(names)
+            found += [f"{path.name}:{getattr(node, 'lineno', 0)}: {name}" for name in bad]
+
+    assert found == []
