@@ -176,6 +176,21 @@ def test_examples_in_the_documents_show_what_they_do(page: Path) -> None:
     assert runner.summarize(verbose=False).failed == 0, "".join(said)
 
 
+def test_each_wish_that_works_names_what_shows_it_and_the_others_say_not_yet() -> None:
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in text("origin.md").splitlines() if line[:3] == "| W"
+    ]
+
+    assert [row[0] for row in rows] == [f"W{number}" for number in range(1, 14)]
+    for number, _, _, state, shown in rows:
+        assert state.startswith(("works", "not yet")), number
+        places = re.findall(r"`((?:tests|src)/[\w/.]+)`", shown)
+        assert bool(places) == state.startswith("works"), number
+        sources = "".join((TOP / place).read_text() for place in places)
+        for proof in re.findall(r"`((?:test|check)_\w+|Test\w+)`", shown):
+            assert re.search(rf"(?:def|class) {proof}\b", sources), f"{number}: {proof}"
+
+
 def test_targets_that_documents_name_exist() -> None:
     targets = set(re.findall(r"^([a-z]+):", (TOP / "Makefile").read_text(), re.MULTILINE))
     for page in PAGES:
