@@ -24,7 +24,8 @@ from lz4.block import compress, decompress
 
 from bench.contents import Pages
 from bench.harness import MIB, Report, Row, Scale, Spread, compare, measure
-from bench.store import cold_memory, is_packed
+from bench.packing import is_packed
+from bench.store import cold_memory
 from cleancache.codec import pays
 from cleancache.handle import Handle
 
