@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -60,6 +61,7 @@ def s3_server() -> Iterator[S3]:
     inner: Any = server._server
     s3 = S3(f"http://{host}:{port}", Counter())
     inner.app = _counting(inner.app, s3.requests, threading.Lock())
+    urlopen(Request(f"{s3.url}/moto-api/reset", method="POST")).close()  # its state is the process's
     boto3.client(
         "s3", endpoint_url=s3.url, aws_access_key_id="k", aws_secret_access_key="s", region_name="us-east-1"
     ).create_bucket(Bucket=BUCKET)

@@ -22,6 +22,8 @@ from tests.surfaces.servers import BUCKET, S3, clean_start, s3_server
 __all__ = ["clean_start"]
 
 STACK = "zcache:16M"
+# of the fixtures in fsspec 2025.10, the lowest version that we take
+pytestmark = pytest.mark.filterwarnings("ignore:Class-scoped fixtures:pytest.PytestDeprecationWarning")
 
 
 class OverFile(AbstractFixtures):

@@ -122,7 +122,7 @@ def test_a_child_forked_while_threads_read_never_hangs_I14(site: Site) -> None:
     def read() -> None:
         while not is_over.is_set():
             fs.cat_ranges([url] * 8, [n * 9999 for n in range(8)], [n * 9999 + 70_000 for n in range(8)])
-            fs._shared().flush([url])
+            fs._shared().write([url]).end()
 
     threads = [threading.Thread(target=read) for _ in range(3)]
     for thread in threads:

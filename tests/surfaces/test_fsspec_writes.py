@@ -188,7 +188,7 @@ def test_a_failed_write_leaves_the_name_cachable(fs: Any) -> None:
     with pytest.raises(FileNotFoundError):
         fs.open("no-such-bucket/a", "wb").close()
 
-    assert not fs._shared()._written
+    assert not fs._shared()._writings
 
 
 @pytest.fixture

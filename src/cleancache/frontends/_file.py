@@ -15,20 +15,21 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fsspec.spec import AbstractBufferedFile
 
 if TYPE_CHECKING:
     from cleancache.backend import Buffer
-    from cleancache.frontends._process import Shared
+    from cleancache.frontends._process import Shared, Writing
     from cleancache.frontends.fsspec import CleancacheFileSystem
     from cleancache.reader import Opened, Reader
 
 A = TypeVar("A")
 T = TypeVar("T")
 
+TRIES = 5  # versions that a file goes through before it says that its name does not hold still
 NOTHING = (0, -1, b"")  # a kept page that no read is inside of
 
 
@@ -157,13 +158,15 @@ class CleancacheFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec ship
             raise ValueError("I/O operation on closed file.")
         if self._pid != os.getpid():
             self._settle_here()
-        try:
-            taken = take(what)
-        except OSError as problem:
-            if problem.errno != errno.ESTALE or self._is_told:
-                raise
-            self._opened, self._kept = self._reader.open(self.path), NOTHING
-            taken = take(what)
+        for tries_left in reversed(range(TRIES)):
+            try:
+                taken = take(what)
+            except OSError as problem:
+                if problem.errno != errno.ESTALE or self._is_told or not tries_left:
+                    raise
+                self._opened, self._kept = self._reader.open(self.path), NOTHING
+            else:
+                break
         self._is_told = True
         return taken
 
@@ -246,12 +249,11 @@ class WritingFile:
     Threads: as the target's file.
     """
 
-    def __init__(self, shared: Shared, name: str, file: Any, note: Callable[[str], None]) -> None:
+    def __init__(self, shared: Shared, writing: Writing, file: Any, note: Callable[[Iterable[str]], None]) -> None:
         self._shared = shared
-        self._name = name
+        self._writing = writing
         self._file = file
         self._note = note
-        self._is_open = True
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name == "_file":  # while being unpickled there is nothing behind us yet
@@ -286,14 +288,11 @@ class WritingFile:
         self._moved(self._file.discard)
 
     def _moved(self, act: Callable[[], Any]) -> None:
-        self._shared.begin([self._name])
-        try:
+        with self._shared.write(self._writing.names):
             act()
-        finally:
-            self._shared.end([self._name])
 
     def _end(self) -> None:
-        if getattr(self, "_is_open", False):
-            self._is_open = False
-            self._note(self._name)
-            self._shared.end([self._name])
+        writing = self.__dict__.get("_writing")  # not there while being unpickled
+        if writing is not None:
+            self._note(writing.names)
+            writing.end()

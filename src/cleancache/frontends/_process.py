@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import fsspec.asyn  # first: its own hook must have renewed the loop and the instances before ours runs
@@ -31,7 +31,7 @@ WORKERS = 64  # zarr's concurrency; the loop's own executor has cores + 4 thread
 
 
 class Shared:
-    """The Readers over one target, and the names that are being written through us.
+    """The Readers over one target, and the writes to it that go through us.
 
     Threads: any.
     """
@@ -39,9 +39,9 @@ class Shared:
     def __init__(self, process: _Process, target: AbstractFileSystem) -> None:
         self.target = target
         self._process = process
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # guards the two below
         self._readers: dict[Settings, Reader] = {}
-        self._written: Counter[str] = Counter()
+        self._writings: set[Writing] = set()
 
     def reader(self, settings: Settings) -> Reader:
         """The Reader of these settings, made at first use."""
@@ -62,37 +62,68 @@ class Shared:
             )
             with self._lock:
                 reader = self._readers.setdefault(settings, made)
+                writings = list(self._writings)
+            for writing in writings:  # what it kept before it heard of them is flushed as it does
+                writing.join(reader)
         return reader
 
-    def readers(self) -> list[Reader]:
-        """All Readers made so far."""
+    def write(self, names: Iterable[str]) -> Writing:
+        """Begin to write *names*: what is cached of them ends, and nothing of them is kept until the result ends."""
+        writing = Writing(self, names)
         with self._lock:
-            return list(self._readers.values())
+            self._writings.add(writing)
+            readers = list(self._readers.values())
+        for reader in readers:
+            writing.join(reader)
+        return writing
 
-    def begin(self, names: Iterable[str]) -> None:
-        """*names* are going to be written: what is cached of them ends, and nothing of them is kept until `end`."""
+    def ended(self, writing: Writing) -> None:
+        """*writing* is over: the target's listings of its names are dropped."""
         with self._lock:
-            self._written.update(names)
-        self.flush(names)
-
-    def end(self, names: Iterable[str]) -> None:
-        """*names* have been written: what was fetched meanwhile is void, the target's listings of them are dropped."""
-        self.flush(names)
-        with self._lock:
-            self._written.subtract(names)
-            self._written = +self._written
-        for place in {self.target._parent(name) for name in names}:
+            self._writings.discard(writing)
+        for place in {self.target._parent(name) for name in writing.names}:
             self.target.invalidate_cache(place)
 
     def is_written(self, name: str) -> bool:
         """Say whether *name* is being written through us right now."""
-        return bool(self._written) and name in self._written
+        with self._lock:
+            return any(name in writing.names for writing in self._writings)
 
-    def flush(self, names: Iterable[str]) -> None:
-        """Forget *names* in every Reader over this target."""
-        for reader in self.readers():
-            for name in names:
-                reader.flush(name)
+
+class Writing:
+    """Names that are being written through us: every Reader flushes them before and after, and keeps none in between.
+
+    Threads: begun by one, ended by any, once.
+    """
+
+    def __init__(self, shared: Shared, names: Iterable[str]) -> None:
+        self.names = frozenset(names)
+        self._shared = shared
+        self._lock = threading.RLock()  # guards the two below; a finaliser may end what its own thread is joining
+        self._told = ExitStack()
+        self._is_over = False
+
+    def join(self, reader: Reader) -> None:
+        """Tell *reader*."""
+        with self._lock:
+            if not self._is_over:
+                for name in self.names:
+                    self._told.enter_context(reader.writing(name))
+
+    def end(self) -> None:
+        """All is written; idempotent."""
+        with self._lock:
+            if self._is_over:
+                return
+            self._is_over = True
+            self._told.close()
+        self._shared.ended(self)
+
+    def __enter__(self) -> Writing:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self.end()
 
 
 class _Process:

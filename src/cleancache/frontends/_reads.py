@@ -19,7 +19,7 @@ from fsspec.callbacks import DEFAULT_CALLBACK
 from fsspec.utils import isfilelike, stringify_path
 
 from cleancache.frontends import _process, _ranges
-from cleancache.frontends._file import CleancacheFile
+from cleancache.frontends._file import TRIES, CleancacheFile
 from cleancache.frontends._wrapped import Wrapped, plain
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class CachedReads(Wrapped):
                 kwargs["autocommit"] = False
             return self._open_to_write(name, mode, block_size, cache_options, kwargs)
         shared = self._shared()
-        if IGNORED.issuperset(kwargs) and not shared.is_written(name):
+        if IGNORED.issuperset(kwargs):
             reader = shared.reader(self._settings(name))
             opened = reader.open(name)
             if self._keeps_version(opened):
@@ -68,10 +68,9 @@ class CachedReads(Wrapped):
     def cat_file(self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any) -> bytes:
         """The bytes [*start*:*end*] of *path*, by the rules of slices."""
         name = self._strip(path)
-        shared = self._shared()
-        if kwargs or shared.is_written(name):
+        if kwargs:
             return self.fs.cat_file(name, start=start, end=end, **kwargs)  # type: ignore[no-any-return]  # fsspec ships no types
-        return shared.reader(self._settings(name)).fetch(name, start, end)
+        return self._shared().reader(self._settings(name)).fetch(name, start, end)
 
     def cat(self, path: Any, recursive: bool = False, on_error: str = "raise", **kwargs: Any) -> Any:
         """The bytes of one name, or a dict of those of many, fetched side by side."""
@@ -138,11 +137,10 @@ class CachedReads(Wrapped):
         self, path: str, wanted: list[tuple[int | None, int | None]], max_gap: int | None, kwargs: dict[str, Any]
     ) -> list[bytes]:
         name = self._strip(path)
-        shared = self._shared()
-        if len(wanted) == 1 or kwargs or shared.is_written(name):
+        if len(wanted) == 1 or kwargs:
             return [self.cat_file(path, start, end, **kwargs) for start, end in wanted]
-        reader = shared.reader(self._settings(name))
-        for is_last in (False, True):
+        reader = self._shared().reader(self._settings(name))
+        for tries_left in reversed(range(TRIES)):
             opened = reader.open(name)
             if opened.size is None or not self._keeps_version(opened):
                 break
@@ -150,7 +148,7 @@ class CachedReads(Wrapped):
             try:
                 return _ranges.read_merged(ranges, max_gap, functools.partial(reader.read_ranges, opened))
             except OSError as problem:  # nothing was handed out yet, so once more, all of it under the new version
-                if problem.errno != errno.ESTALE or is_last:
+                if problem.errno != errno.ESTALE or not tries_left:
                     raise
         starts, ends = zip(*wanted, strict=True)
         return list(self.fs.cat_ranges([name] * len(wanted), list(starts), list(ends), on_error="raise"))
@@ -160,7 +158,7 @@ class CachedReads(Wrapped):
     ) -> None:
         """Copy one file to *lpath*, through pages; what is left of a failed copy is removed."""
         target = outfile if outfile is not None else lpath if isfilelike(lpath) else None
-        if target is None and not kwargs and not self._shared().is_written(self._strip(rpath)):
+        if target is None and not kwargs:
             try:
                 return self._copy_out(rpath, stringify_path(lpath), callback)
             except (FileNotFoundError, IsADirectoryError, PermissionError):

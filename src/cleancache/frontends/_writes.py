@@ -68,30 +68,25 @@ class FlushedWrites(Wrapped):
         shared = self._shared()
         if "x" in mode and self.fs.exists(name):  # object stores find out at close; the caller wants to know now
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
-        shared.begin([name])
+        writing = shared.write([name])
         try:
             file = self.fs.open(name, mode, block_size=block_size, cache_options=cache_options, **kwargs)
         except BaseException:
-            shared.end([name])
+            writing.end()
             raise
-        return WritingFile(shared, name, file, self._note_written)
+        return WritingFile(shared, writing, file, self._note_written)
 
-    def _note_written(self, name: str) -> None:
+    def _note_written(self, names: Iterable[str]) -> None:
         if self.fs._intrans:
-            self._touched.add(name)
+            self._touched.update(names)
 
     @contextmanager
     def _writing(self, paths: Iterable[str]) -> Iterator[None]:
         """*paths* are written meanwhile: flushed before and after, not cached in between, their listings dropped."""
-        names = sorted({self._strip(path) for path in paths})
-        shared = self._shared()
-        shared.begin(names)
-        try:
+        with self._shared().write(self._strip(path) for path in paths) as writing:
             yield
-        finally:
-            shared.end(names)
             if self.fs._intrans:
-                self._touched.update(names)
+                self._touched.update(writing.names)
 
     def _tree(self, path: Any, recursive: bool, maxdepth: int | None = None) -> list[str]:
         """The names that *path* means, and all below them where the call goes that far."""
@@ -179,15 +174,14 @@ class FlushedWrites(Wrapped):
         self.transaction.complete()
 
     def _end_of_transaction(self, commit: bool) -> None:
-        names, self._touched = sorted(self._touched), set()
-        shared, target = self._shared(), self.fs
-        shared.begin(names)
-        try:
-            if commit:
-                target.end_transaction()
-            else:
-                target.transaction.complete(commit=False)
-        finally:
-            target._intrans = False
-            target._transaction = None
-            shared.end(names)
+        names, self._touched = self._touched, set()
+        target = self.fs
+        with self._shared().write(names):
+            try:
+                if commit:
+                    target.end_transaction()
+                else:
+                    target.transaction.complete(commit=False)
+            finally:
+                target._intrans = False
+                target._transaction = None
