@@ -135,10 +135,10 @@ class Store(Puts):
 
     def _miss_far(self, handle: Handle) -> bytes | None:
         """A miss of which not even the object is known."""
-        if self._is_closed or not is_valid(handle):
-            return self._miss("down" if is_valid(handle) else "malformed")
-        next(self._core.absent)
-        return None
+        if is_valid(handle) and not self._is_closed:
+            next(self._core.absent)
+            return None
+        return self._miss("down" if is_valid(handle) else "malformed")
 
     def _miss(self, reason: str) -> bytes | None:
         with self._core.lock:
