@@ -279,10 +279,34 @@ def test_a_flush_of_a_name_that_was_forgotten_covers_the_pool() -> None:
     for number, name in enumerate("abc"):
         names.remember(name, Version(b"v", 1, "strong"), 0.0, bytes([number]) * 24)
 
-    assert names.forget("c") == (b"\x02" * 24,)
-    assert names.forget("a") is None
-    names.forget_all()
-    assert names.forget("a") == ()
+    assert names.flushed("c") == (b"\x02" * 24,)
+    assert names.flushed("a") is None
+    assert Names().flushed("a") == ()
+
+
+def test_a_flush_that_must_cover_the_pool_does(open_pool: Pool, backend: DictBackend) -> None:
+    source = DictSource({"a": OLD, "b": OLD})
+    reader = reader_of(source, open_pool)
+    reader._gather.names._limit = 1
+    reader.fetch("a")
+    reader.fetch("b")
+
+    assert reader.flush("a")
+
+    assert backend.pages == {}
+
+
+def test_the_flush_after_a_write_finds_what_an_open_file_put_since_the_flush_before(open_pool: Pool) -> None:
+    source = DictSource({"a": OLD})
+    reader = reader_of(source, open_pool)
+    opened = reader.open("a")
+    reader.flush("a")
+    reader.read(opened, 0, 4 * PAGE)
+    source.change("a", NEW, is_seen=False)  # the write, inside the clock's grain
+
+    reader.flush("a")
+
+    assert reader.fetch("a") == NEW
 
 
 def test_F10_readers_of_a_shared_pool_each_serve_the_version_they_asked_for(backend: DictBackend) -> None:

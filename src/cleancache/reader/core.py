@@ -308,7 +308,8 @@ class Reader:
         return data
 
     def _flushes(self) -> int:
-        return sum(self.pool.stats().flushes.values())
+        """Flushes begun: of this pool, and of names here that had nothing to flush yet."""
+        return sum(self.pool.stats().flushes.values()) + self._gather.names.flushes
 
     def _stale(self, opened: Opened) -> OSError:
         self._counts.more("changed")
@@ -338,8 +339,7 @@ class Reader:
         self._gather.drop_after_fork(Names(), self._counts)
 
     def close(self) -> None:
-        """Forget the names and the raw pages; the pool belongs to whoever made it."""
-        self._gather.names.forget_all()
+        """Give the raw pages back; the pool belongs to whoever made it."""
         raw_pages.drop_pool(self.pool.id)
 
 

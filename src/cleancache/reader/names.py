@@ -1,8 +1,9 @@
 """What a Reader remembers of a name: the version it was last told, when, and the objects whose pages it may have put.
 
-Bounded: past `limit` names the least recently opened is forgotten, and from then on the flush of a name that is not
-here must cover the whole pool: coarser, never less. `max_stale` counts from when the source was asked, by the
-monotonic clock (F5, F11).
+A flush does not forget the objects of a name: a file that is still open goes on to put pages of one, and the flush
+after the write must find them. Bounded: past `limit` names the least recently opened is forgotten, and from then on
+the flush of a name that is not here covers the whole pool: coarser, never less. `max_stale` counts from when the
+source was asked, by the monotonic clock (F5, F11).
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class Names:
         self._known: OrderedDict[str, Known] = OrderedDict()
         self._writers: Counter[str] = Counter()
         self._has_overflowed = False
+        self.flushes = 0  # begun; a first request that began before one is void
 
     def recall(self, name: str) -> Known | None:
         """What is known of *name*."""
@@ -65,19 +67,15 @@ class Names:
             if known is not None:
                 self._known[name] = known._replace(asked=NEVER)
 
-    def forget(self, name: str) -> tuple[bytes, ...] | None:
-        """Forget *name* and give back its objects; None: nothing is known for certain, flush the whole pool."""
+    def flushed(self, name: str) -> tuple[bytes, ...] | None:
+        """The objects that a flush of *name* must cover; None: nothing is known for certain, the whole pool."""
         with self._lock:
-            known = self._known.pop(name, None)
+            self.flushes += 1
+            known = self._known.get(name)
             if known is None:
                 return None if self._has_overflowed else ()
+            self._known[name] = known._replace(asked=NEVER)
             return known.objects
-
-    def forget_all(self) -> None:
-        """After the whole pool was flushed nothing is owed to any name."""
-        with self._lock:
-            self._known.clear()
-            self._has_overflowed = False
 
     def begin_writing(self, name: str) -> None:
         """One more writer has *name* open."""

@@ -113,9 +113,8 @@ class Openings:
 
     def flush(self, name: str) -> bool:
         """Forget every page of *name*, under every version known here."""
-        objects = self._names.forget(name)
+        objects = self._names.flushed(name)
         if objects is None:
-            self._names.forget_all()
             return self._pool.flush(Scope(self._pool.id))
         if self._pool.is_shared:
             # others may have put pages of it; what the source says now is what they could be reading
