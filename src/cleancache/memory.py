@@ -135,7 +135,7 @@ def _stall_percent(text: str) -> float | None:
 def read_facts(root: str = "/") -> Facts:
     """What the kernel says now. Files that are missing or unreadable say nothing; nothing is raised.
 
-    Cost: 10 to 20 small reads of /proc and /sys, 0.3 ms.
+    Cost: 10 to 20 small reads of /proc and /sys, less than a millisecond.
     """
     meminfo = _text(os.path.join(root, "proc/meminfo"))
     groups = (_group(is_v2, folder) for is_v2, folders in _group_dirs(root) for folder in folders)

@@ -8,10 +8,9 @@ import os
 import sys
 import time
 
-from cleancache.store import Store
-
 from cleancache.handle import Handle
 from cleancache.pressure import MIB, Watch
+from cleancache.store import Store
 
 PAGE = 64 << 10
 
