@@ -123,16 +123,18 @@ def _carry(core: Core, codec: Codec, act: Act, segment: Segment, place: int, vic
         after = touches_after(judgement, touches)
         check, meta, stamp, _, _ = HEADER.unpack_from(core.view, at)
         length = meta & LENGTH_MASK
+        if stamp != core.stamp or length != core.locate(at)[2] - HEADER_BYTES:  # damaged; the books know its true size
+            _lose(core, holders, at)
+            return
         if segment.queue is not Queue.RAW or codec.compress is None:
             header = bytes(core.view[at : at + HEADER_BYTES])
             body = core.view[at + HEADER_BYTES : at + HEADER_BYTES + length]
-            _land(core, segment, place, target, header, body, after)
+            _land(core, segment, place, holders, target, header, body, after)
             return
         stored = core.view[at + HEADER_BYTES : at + HEADER_BYTES + length]
-    if stamp != core.stamp or meta >> 48 != RAW or codecs.checksum(stored, meta ^ core.secret) != check:
+    if meta >> 48 != RAW or codecs.checksum(stored, meta ^ core.secret) != check:
         with core.lock:
-            for handle in _holders(core, at):
-                core.forget(handle, at, "corrupt")
+            _lose(core, _holders(core, at), at)
         return
     core.codec_calls += 1
     try:
@@ -149,17 +151,28 @@ def _carry(core: Core, codec: Codec, act: Act, segment: Segment, place: int, vic
         header = HEADER.pack(
             codecs.checksum(kept, new_meta ^ core.secret), new_meta, core.stamp, first.pool + first.object, first.page
         )
-        _land(core, segment, place, target, header, kept, after)
+        _land(core, segment, place, holders, target, header, kept, after)
+
+
+def _lose(core: Core, holders: list[Handle], at: int) -> None:
+    """The record does not verify: its pages are gone (law C10). Under the lock."""
+    for handle in holders:
+        core.forget(handle, at, "corrupt")
 
 
 def _land(
-    core: Core, segment: Segment, place: int, target: Queue, header: bytes, stored: codecs.Buffer, touches: int
+    core: Core,
+    segment: Segment,
+    place: int,
+    holders: list[Handle],
+    target: Queue,
+    header: bytes,
+    stored: codecs.Buffer,
+    touches: int,
 ) -> None:
-    """Append the record to *target* and let its holders lead there; without room its pages are evicted. Under the
-    lock."""
+    """Append the record to *target* and let its holders lead there; without room they are evicted. Under the lock."""
     at, raw_length, tag = segment.offsets[place], segment.raws[place], segment.tags[place]
     shared = core.shared.get(at)
-    holders = _holders(core, at)
     owner = core.owner_of(holders[0].pool)[0]
     new = core.append(target, header, stored, raw_length, tag, owner, keep=0, touches=touches)
     if new is None:
@@ -180,9 +193,11 @@ def _land(
 def evict(core: Core, handle: Handle, at: int) -> None:
     """The page leaves because its room is needed; the spill hook may take it. Under the lock."""
     if core.spill is not None:
-        _, meta, _, _, _ = HEADER.unpack_from(core.view, at)
-        length = meta & LENGTH_MASK
-        stored = bytes(core.view[at + HEADER_BYTES : at + HEADER_BYTES + length])
+        check, meta, _, _, _ = HEADER.unpack_from(core.view, at)
+        stored = bytes(core.view[at + HEADER_BYTES : at + HEADER_BYTES + (meta & LENGTH_MASK)])
+        if codecs.checksum(stored, meta ^ core.secret) != check:
+            core.forget(handle, at, "corrupt")
+            return
         if core.spill(Evicted(handle, meta >> 48, meta >> LENGTH_BITS & LENGTH_MASK, stored)):
             core.forget(handle, at, "spilled")
             return
