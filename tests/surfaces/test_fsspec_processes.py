@@ -178,7 +178,10 @@ class Rows(Dataset):
         return torch.tensor(list(self.file.read(1000)))
 
 if __name__ == "__main__":
-    url, method = sys.argv[1:]
+    url, method, folder = sys.argv[1:]
+    torch.save({"weights": torch.arange(50000)}, folder + "/model.pt")
+    with fsspec.open(url.replace("a.bin", "model.pt"), stack="zcache:16M") as file:
+        assert torch.load(file)["weights"].tolist() == list(range(50000))
     rows = Rows(url, {"stack": "zcache:16M"})
     first = rows[0].tolist()       # the parent has read: loops, sessions and locks are inherited by fork
     rows.file = None if method != "fork" else rows.file
@@ -200,7 +203,7 @@ def test_a_torch_data_loader_with_two_workers_reads_right(method: str, site: Sit
     url = site.write("a.bin", DATA)
 
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", str(script), f"cleancache::{url}", method],
+        [sys.executable, "-W", "ignore", str(script), f"cleancache::{url}", method, str(site.folder)],
         capture_output=True,
         text=True,
         timeout=120,

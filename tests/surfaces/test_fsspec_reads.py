@@ -11,6 +11,7 @@ import random
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -452,3 +453,46 @@ def test_a_mapper_reads_and_writes(tmp_path: Path) -> None:
     assert list(store) == ["a/b"]
     del store["a/b"]
     assert os.listdir(tmp_path / "store" / "a") == []
+
+
+def test_modified_is_the_targets_word_or_its_listings_or_now(site: Site, tmp_path: Path) -> None:
+    url = site.write("a.bin", DATA)
+    os.utime(tmp_path / "a.bin", (1_600_000_000, 1_600_000_000))
+
+    class Bare(type(fsspec.filesystem("memory"))):  # type: ignore[misc]  # a class that is only known when it runs
+        protocol = "bare"
+        stamp: Any = None
+
+        def modified(self, path: str) -> datetime:
+            raise NotImplementedError
+
+        def info(self, path: str, **kwargs: Any) -> dict[str, Any]:
+            return {**super().info(path, **kwargs), "mtime": self.stamp}
+
+    fsspec.register_implementation("bare", Bare, clobber=True)
+    bare = fsspec.filesystem("cleancache", target_protocol="bare", stack=STACK)
+    bare.pipe_file("/bare", b"x")
+    then = datetime.fromtimestamp(1_600_000_000, UTC)
+
+    assert over_http().modified(url) == then
+    for stamp in (1_600_000_000, 1_600_000_000.0, then, then.isoformat(), "Sun, 13 Sep 2020 12:26:40 GMT"):
+        Bare.stamp = stamp
+        assert bare.modified("/bare") == then
+    for none in (None, "some day"):
+        Bare.stamp = none
+        assert abs((bare.modified("/bare") - datetime.now(UTC)).total_seconds()) < 60
+    bare.rm("/bare")
+
+
+def test_lines_can_be_cut_short(site: Site) -> None:
+    with over_http().open(site.write("a.txt", b"one\ntwo\nthree")) as file:
+        assert [file.readline(2), file.readline(), file.readline(99), file.readline(), file.readline()] == [
+            b"on",
+            b"e\n",
+            b"two\n",
+            b"three",
+            b"",
+        ]
+        file.seek(1)
+        assert file.readinto(buffer := bytearray(100)) == 12
+        assert bytes(buffer[:12]) == b"ne\ntwo\nthree"

@@ -234,6 +234,38 @@ def test_a_transaction_that_fails_changes_nothing(local: Any, tmp_path: Path) ->
     assert local.cat_file(path) == NEW
 
 
+def test_a_file_that_commits_later_is_seen_when_it_does(local: Any, tmp_path: Path) -> None:
+    path = str(tmp_path / "a")
+    local.pipe_file(path, OLD)
+    assert local.cat_file(path) == OLD
+
+    with local.open(path, "wb", autocommit=False) as thrown_away:
+        thrown_away.write(NEW[:5])
+    thrown_away.discard()
+    with local.open(path, "wb", autocommit=False) as file:
+        file.write(NEW)
+    assert local.cat_file(path) == OLD
+    file.commit()
+
+    assert local.cat_file(path) == NEW
+
+
+def test_single_names_are_copied_and_removed(local: Any, tmp_path: Path) -> None:
+    one, two = str(tmp_path / "one"), str(tmp_path / "two")
+    local.pipe({one: OLD, two: NEW})
+    assert local.cat([one, two]) == {one: OLD, two: NEW}
+
+    local.cp_file(one, two)
+    assert local.cat_file(two) == OLD
+    local.fs.pipe_file(one, NEW)
+    local.chmod(one, 0o600)  # the target's own; it may write, so it is flushed around
+    assert local.cat_file(one) == NEW
+    local.rm_file(one)
+
+    with pytest.raises(FileNotFoundError):
+        local.cat_file(one)
+
+
 def test_moving_and_removing_directories_flushes_what_was_in_them(local: Any, tmp_path: Path) -> None:
     one, two = str(tmp_path / "one"), str(tmp_path / "two")
     local.pipe({f"{one}/a": OLD, f"{one}/sub/b": OLD, f"{two}/a": NEW})
