@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -154,3 +155,17 @@ def test_a_reference_file_system_reads_its_ranges_through_us(s3: S3) -> None:
     kerchunk = fsspec.filesystem("reference", fo={"version": 1, "refs": references}, fs=fs, skip_instance_cache=True)
 
     assert kerchunk.cat(list(references)) == {f"k/{n}": bytes(range(n * 10, n * 10 + 5)) for n in range(20)}
+
+
+def test_a_table_in_an_archive_on_s3_is_read_from_pages_the_second_time(s3: S3) -> None:
+    fs = fsspec.filesystem("cleancache", target_protocol="s3", target_options=s3.options, **STACK)
+    with fs.open(f"{BUCKET}/z.zip", "wb") as out, zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("a.csv", "x,y\n1,2\n")
+    url = f"zip://a.csv::cleancache::s3://{BUCKET}/z.zip"
+
+    for _ in range(2):
+        s3.forget()
+        with fsspec.open(url, "rt", **both(s3)) as file:
+            assert file.read() == "x,y\n1,2\n"
+
+    assert s3.requests["GET"] == 0
