@@ -86,7 +86,7 @@ def test_a_changed_object_gives_new_bytes_at_once(site: Site) -> None:
 def test_a_changed_object_on_s3_gives_new_bytes_past_the_listing_cache(s3: S3) -> None:
     fs, path = over_s3(s3), f"{BUCKET}/a.bin"
     fs.pipe_file(path, DATA)
-    assert fs.ls(BUCKET, detail=False) == [path]
+    assert path in fs.ls(BUCKET, detail=False)
     assert fs.cat_file(path) == DATA
 
     fsspec.filesystem("s3", **s3.options, skip_instance_cache=True).pipe_file(path, NEWER)
