@@ -16,6 +16,7 @@ class DictSource:
     """Strong versions, conditional reads, like a well-behaved object store.  Threads: any."""
 
     identity = "dict"
+    is_near = False
 
     def __init__(self, contents: dict[str, bytes] | None = None) -> None:
         self._lock = threading.Lock()

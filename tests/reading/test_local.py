@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import mmap
 import os
+import random
+import threading
 import time
 from pathlib import Path
 
@@ -285,3 +287,37 @@ def test_a_kernel_without_statx_is_read_by_fstat(path: str, monkeypatch: pytest.
 
     assert found.size == len(CONTENT)
     assert found.mtime_ns == os.stat(path).st_mtime_ns
+
+
+def test_F2_files_replaced_and_rewritten_under_many_readers_are_never_old(path: str, pool: Pool, wall: Wall) -> None:
+    """Other threads replace the file by rename or rewrite it in place, as fast as they can, under the true clock."""
+    wall.ahead_ns = 0
+    reader = Reader(LocalSource(wall_ns=wall), pool, page_size=4096)
+    size, done, stop, wrong = 20_000, [0], threading.Event(), []
+    Path(path).write_bytes(bytes(size))
+
+    def write() -> None:
+        for number in range(1, 200):
+            if number % 2:
+                Path(path + ".new").write_bytes(bytes([number]) * size)
+                os.replace(path + ".new", path)
+            else:
+                with open(path, "r+b", buffering=0) as file:
+                    file.write(bytes([number]) * size)
+            done[0] = number
+        stop.set()
+
+    def read(seed: int) -> None:
+        rng = random.Random(seed)
+        while not stop.is_set():
+            floor, start = done[0], rng.randrange(size - 1)
+            got = reader.fetch(path, start, start + rng.randrange(1, 9000))
+            if min(got) < floor:
+                wrong.append((floor, set(got)))
+
+    threads = [threading.Thread(target=write), *(threading.Thread(target=read, args=(seed,)) for seed in range(3))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert wrong == []

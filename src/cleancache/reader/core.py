@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 PAGE_SIZE = 65536  # performance lesson 10
 MIN_PAGE_SIZE = 4096
 READAHEAD = 4 << 20
-TRIES = 5  # versions a read goes through before it says that the object does not hold still
+TRIES = 8  # versions a read goes through before it says that the object does not hold still
 
 
 class Reader:
@@ -265,7 +265,7 @@ class Reader:
     def _fetch(self, name: str, start: int | None, end: int | None, *, asks_first: bool) -> bytes:
         low = start or 0
         # without asking: where nothing can be in the cache, and where what HEAD says never fits what GET then brings
-        is_new = self._gather.names.recall(name) is None and not self.pool.is_shared
+        is_new = not (self.source.is_near or self.pool.is_shared) and self._gather.names.recall(name) is None
         if low >= 0 and (end is None or end > low) and (is_new or not asks_first):
             data = self._fetch_first(name, low, end)
             if data is not None:

@@ -94,9 +94,12 @@ class Gather:
     def first(self, name: str, offset: int, size: int | None) -> Fetched | None:
         """A read that brings its version along, or None."""
         try:
-            return self._timed(lambda: self._source.first(name, offset, size), lambda f: len(f.data) if f else 0)
+            fetched = self._timed(lambda: self._source.first(name, offset, size), lambda f: len(f.data) if f else 0)
         except Garbled:
             return None  # then ask first, and read with the checks that need a version
+        if fetched is not None and fetched.leased is False:
+            self.counts.more("unleased")
+        return fetched
 
     def _timed(self, call: Callable[[], T], weigh: Callable[[T], int]) -> T:
         begun = time.monotonic()

@@ -22,7 +22,7 @@ MOST_OBJECTS = 8  # versions of one name before the oldest is flushed
 class Known(NamedTuple):
     """A version, when the source was asked for it, and the object digests put under this name, oldest first."""
 
-    version: Version
+    version: Version | None  # None: will not be used again, so its details need no room
     asked: float
     objects: tuple[bytes, ...]
 
@@ -43,7 +43,7 @@ class Names:
         with self._lock:
             return self._known.get(name)
 
-    def remember(self, name: str, version: Version, asked: float, obj: bytes | None) -> bytes | None:
+    def remember(self, name: str, version: Version | None, asked: float, obj: bytes | None) -> bytes | None:
         """Note a version, and the object its pages go to; give back an object that should be flushed, since it is
         forgotten here."""
         surplus = None

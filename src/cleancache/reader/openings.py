@@ -58,9 +58,9 @@ class Openings:
     def open(self, name: str) -> Opened:
         """Fix the version of *name*."""
         known = self._names.recall(name)
-        is_recent = known is not None and self._is_recent(known.asked)
-        if known is not None and is_recent and not self.objection(known.version):
-            return self.opened(name, known.version)
+        version = known.version if known is not None and self._is_recent(known.asked) else None
+        if version is not None and not self.objection(version):
+            return self.opened(name, version)
         asked = self._clock()
         return self.opened(name, self._gather.version(name), asked)
 
@@ -75,7 +75,8 @@ class Openings:
         if why:
             self._counts.more("unversioned")
         if asked is not None:
-            surplus = self._names.remember(name, version, asked, None if why else obj)
+            kept = version if self._is_immutable or self._max_stale > 0 else None
+            surplus = self._names.remember(name, kept, asked, None if why else obj)
             if surplus is not None:
                 self._pool.flush(Scope(self._pool.id, surplus))
         return Opened(name, version, obj, is_cached=not why, why=why or version.why)
@@ -103,7 +104,7 @@ class Openings:
         if not is_young or self._gather.is_distrusted or (version.is_private and self._pool.is_shared):
             return
         opened.object = self._object(opened.name, version)
-        self._names.remember(opened.name, version, NEVER, opened.object)
+        self._names.remember(opened.name, None, NEVER, opened.object)
         opened.is_cached, opened.why = True, ""
 
     def _object(self, name: str, version: Version) -> bytes:
@@ -134,5 +135,7 @@ class Openings:
             self.flush(name)
             yield
         finally:
-            names.end_writing(name)
-            self.flush(name)
+            try:
+                self.flush(name)  # first: what was fetched meanwhile is void before anything may be put again
+            finally:
+                names.end_writing(name)

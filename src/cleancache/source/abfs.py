@@ -16,6 +16,8 @@ class AbfsSource:
     """Blobs, over an instance of `adlfs.AzureBlobFileSystem` in sync mode.  Raises: what adlfs raises.  Threads:
     any."""
 
+    is_near = False
+
     def __init__(self, fs: Any) -> None:
         self._fs = fs
         self.identity = fingerprint("abfs", [*fs.storage_options.items(), ("args", fs.storage_args)])

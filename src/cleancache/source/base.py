@@ -75,6 +75,7 @@ class Source(Protocol):
     """
 
     identity: str
+    is_near: bool  # asking for a version costs no round trip, so it is asked before anything is read
 
     def version(self, name: str) -> Version:
         """The version that is current now, asked past every cache on this side; the source's own error if it cannot

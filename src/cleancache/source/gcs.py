@@ -15,6 +15,8 @@ from cleancache.source.base import NONE, STRONG, Fetched, Garbled, Version, fing
 class GcsSource:
     """Objects, over an instance of `gcsfs.GCSFileSystem` in sync mode.  Raises: what gcsfs raises.  Threads: any."""
 
+    is_near = False
+
     def __init__(self, fs: Any) -> None:
         self._fs = fs
         self._fresh = type(fs)(*fs.storage_args, **{**fs.storage_options, "use_listings_cache": False})

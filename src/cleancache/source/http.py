@@ -38,6 +38,8 @@ class HttpSource:
     any.
     """
 
+    is_near = False
+
     def __init__(self, fs: Any, *, clock: Clock = time.monotonic) -> None:
         self._fs = fs
         self.identity = fingerprint("http", [*fs.storage_options.items(), ("args", fs.storage_args)])

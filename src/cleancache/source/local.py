@@ -47,6 +47,7 @@ class LocalSource:
     """
 
     identity = "file"
+    is_near = True
 
     def __init__(
         self,
@@ -74,11 +75,25 @@ class LocalSource:
 
     def read(self, name: str, version: Version, offset: int, size: int | None) -> Fetched:
         """Bytes of the file if it is still the one of *version*; fit to be put if old enough and nobody writes it."""
+        fetched = self._read(name, version, offset, size)
+        assert fetched is not None  # only without a version
+        return fetched
+
+    def first(self, name: str, offset: int, size: int | None) -> Fetched | None:
+        """The same under whatever version the file has when it is opened: one open, and no gap for a busy writer to
+        hit."""
+        return self._read(name, None, offset, size)
+
+    def _read(self, name: str, version: Version | None, offset: int, size: int | None) -> Fetched | None:
         fd = self._open(name)
         try:
             has_lease, is_written = self._take_lease(fd)
             before = stamp_of(fd)
-            if before.token != version.token:
+            if version is None:
+                version = self._version(before)
+                if before.size is None or offset >= before.size:
+                    return None
+            elif before.token != version.token:
                 raise Changed(name)
             data = _pread(fd, offset, size)
             after = stamp_of(fd)
@@ -88,15 +103,11 @@ class LocalSource:
                 has_lease, is_written = False, True  # being broken: somebody wants to write
         finally:
             os.close(fd)  # lets the lease go as well
-        if before.size is not None and size is not None and len(data) != max(0, min(size, before.size - offset)):
+        if before.size is not None and len(data) != _expected(before.size, offset, size):
             raise Garbled(f"{name}: {len(data)} bytes at {offset} of a file of {before.size}")
         fit = self._is_old(before) and not is_written and (has_lease or self._lease != "require")
         wants_lease = self._lease != "off"
         return Fetched(data, offset, version, fit, has_lease if wants_lease else None)
-
-    def first(self, name: str, offset: int, size: int | None) -> Fetched | None:
-        """None: asking costs no round trip here."""
-        return None
 
     def _open(self, name: str) -> int:
         path = self._fs._strip_protocol(name) if self._fs is not None else name
@@ -162,6 +173,12 @@ def token_of(path: str) -> bytes:
         return stamp_of(fd).token
     finally:
         os.close(fd)
+
+
+def _expected(total: int, offset: int, size: int | None) -> int:
+    """How many bytes [*offset*, *offset* + *size*) has in a file of *total*."""
+    left = max(0, total - offset)
+    return left if size is None else min(size, left)
 
 
 def _pread(fd: int, offset: int, size: int | None) -> bytes:

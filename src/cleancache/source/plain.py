@@ -28,6 +28,8 @@ class PlainSource:
     Raises: what the file system raises. Threads: as many as it bears.
     """
 
+    is_near = False
+
     def __init__(self, fs: Any, *, wall: Callable[[], float] = time.time, clock: Clock = time.monotonic) -> None:
         self._fs = fs
         self._wall = wall

@@ -30,6 +30,8 @@ WHO = (
 class S3Source:
     """Objects, over an instance of `s3fs.S3FileSystem` in sync mode.  Raises: what s3fs raises.  Threads: any."""
 
+    is_near = False
+
     def __init__(self, fs: Any) -> None:
         self._fs = fs
         environment = [(f"env {name}", os.environ[name]) for name in WHO if name in os.environ]
