@@ -65,9 +65,9 @@ def test_every_state_is_one_that_exists() -> None:
 @pytest.mark.parametrize(("rules", "state"), TESTED, ids=[rules[0] for rules, _ in TESTED])
 def test_a_rule_is_named_by_the_tests_that_prove_it(rules: list[str], state: str) -> None:
     for name in re.findall(r"`(\w+)`", state):
-        assert name in TEXTS, f"{rules[0]}: there is no test file {name}"
+        assert name in TEXTS, f"{rules[0]}: there is no test file {name}; moved? python -m tests.test_rules"
         named = [rule for rule in rules if re.search(rf"(?<![A-Za-z0-9]){rule}(?![0-9A-Za-z])", TEXTS[name])]
-        assert named, f"{name} does not name {rules[0]}"
+        assert named, f"{name} does not name {rules[0]}; moved? python -m tests.test_rules"
 
 
 def proofs(rules: list[str]) -> list[str]:

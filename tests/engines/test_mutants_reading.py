@@ -155,7 +155,6 @@ class FromTheListing:
     def __init__(self, source: Any) -> None:
         self.identity: str = source.identity
         self.is_near: bool = source.is_near
-        self.is_near: bool = source.is_near
         self._source = source
         self._listing: dict[str, Version] = {}
 
