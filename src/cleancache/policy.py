@@ -1,6 +1,6 @@
 """Which segment is reclaimed next, and which of its pages are kept: S3-FIFO, with segments in the place of pages.
 
-Theory. Most pages of a cold read are wanted once. New pages enter a *small* queue of a tenth of the room; what is
+Theory. Most pages of a cold read are wanted once. New pages enter a *small* queue of a sixth of the room; what is
 touched there again before its turn comes moves to *main*, the rest is dropped and its name is remembered in a *ghost*
 table; a page whose name is there when it comes again counts as wanted from the start. In *main* a touched page goes
 round once more for each touch (at most three). So a page read once never displaces one read twice, and a second
@@ -10,10 +10,11 @@ Where this leaves the published algorithm, and why:
 - The unit of motion is a segment, since memory is given back by whole segments: appending, copying forward what is
   wanted and dropping the rest is all there is. Each copy forward was paid for by an earlier touch, so eviction is
   amortised O(1).
-- *Compress what is kept, not what is put.* Pages arrive raw. As long as there is more raw room than the small queue's
-  share, room is made by *packing* the oldest raw segment: all its pages are compressed and kept, wanted or not. Only
-  when the room is full of packed pages does the order above decide; then what was read once leaves raw and is never
-  compressed.
+- *Compress what is kept, not what is put.* Pages arrive raw, in the small queue. As long as it is longer than its
+  share, room is made by *packing* its oldest segment: all its pages are compressed and kept in main, wanted or not,
+  with their touches. Only when main has all the rest of the room does the order above decide; then what was read once
+  leaves raw and is never compressed. (Packed pages first stayed in the small queue: a stream was packed page by page
+  only to be dropped, and loops larger than the room had no hits at all; bench/policy_sim.py.)
 - A page from the ghost table enters the small queue with one touch, instead of entering main: it is still raw, and no
   put waits for a codec.
 
@@ -29,15 +30,14 @@ from typing import Final
 
 from cleancache.codec import MAX_TOUCHES
 
-SMALL_SHARE: Final = 10  # the small queue's part of the room, 1/10: S3-FIFO's published value
+SMALL_SHARE: Final = 6  # the small queue's part of the room; a tenth loses where hot sets move on (bench/policy_sim.py)
 PACK_SLACK: Final = 2  # packing begins this many segments above the share and ends at it, so that it does not flutter
 DEAD_SHARE: Final = 8  # room is won from segments that are mostly dead once 1/8 of it is dead
 
 
 class Queue(Enum):
-    """Where a segment stands: new raw pages, pages packed before they were wanted, pages wanted again."""
+    """Where a segment stands: new pages, as they came; pages that are kept, packed."""
 
-    RAW = "raw"
     SMALL = "small"
     MAIN = "main"
 
@@ -50,16 +50,16 @@ class Act(Enum):
 
 
 class Verdict(Enum):
-    """What happens to one page of a segment that is reclaimed."""
+    """What happens to one page of a segment that is reclaimed; what is not dropped is copied forward in main."""
 
-    SMALL = "small"  # copy forward in the small queue, touches kept
-    PROMOTE = "promote"  # copy forward to main, touches forgotten
-    AGAIN = "again"  # copy forward in main, one touch less
+    KEEP = "keep"  # touches kept
+    PROMOTE = "promote"  # touches forgotten
+    AGAIN = "again"  # one touch less
     DROP = "drop"
 
 
 class Order:
-    """The three queues of closed segments, oldest first.
+    """The two queues of closed segments, oldest first.
 
     Threads: none; the Store calls it under its lock. Cost: O(1) a call, but `remove`, O(segments).
     """
@@ -85,23 +85,21 @@ class Order:
 
     def choose(self, room_segments: int) -> tuple[Act, Queue, int] | None:
         """The next segment to reclaim when *room_segments* is all the room there is; None when nothing is closed."""
-        raw, small, main = (self._queues[queue] for queue in Queue)
+        small, main = (self._queues[queue] for queue in Queue)
         share = max(1, room_segments // SMALL_SHARE)
-        if len(raw) <= share:
+        if len(small) <= share:
             self._is_packing = False
-        elif len(raw) >= share + PACK_SLACK:
+        elif len(small) >= share + PACK_SLACK:
             self._is_packing = True
         if self._is_packing:
-            return Act.PACK, Queue.RAW, raw[0]
-        if len(raw) + len(small) >= share or not main:
-            for queue in (Queue.SMALL, Queue.RAW):
-                if self._queues[queue]:
-                    return Act.SIFT, queue, self._queues[queue][0]
+            return Act.PACK, Queue.SMALL, small[0]
+        if small and (len(small) >= share or not main):
+            return Act.SIFT, Queue.SMALL, small[0]
         return (Act.SIFT, Queue.MAIN, main[0]) if main else None
 
     def quickest(self) -> tuple[Queue, int] | None:
-        """The segment whose loss hurts least, for a limit that must fall at once: oldest of small, raw, then main."""
-        for queue in (Queue.SMALL, Queue.RAW, Queue.MAIN):
+        """The segment whose loss hurts least, for a limit that must fall at once: oldest of small, then of main."""
+        for queue in Queue:
             if self._queues[queue]:
                 return queue, self._queues[queue][0]
         return None
@@ -110,11 +108,11 @@ class Order:
 def verdict(act: Act, queue: Queue, touches: int) -> Verdict:
     """What to do with a page that was touched *touches* times since it came or was last looked at.
 
-    >>> verdict(Act.SIFT, Queue.RAW, 0), verdict(Act.SIFT, Queue.RAW, 1), verdict(Act.SIFT, Queue.MAIN, 1)
+    >>> verdict(Act.SIFT, Queue.SMALL, 0), verdict(Act.SIFT, Queue.SMALL, 1), verdict(Act.SIFT, Queue.MAIN, 1)
     (<Verdict.DROP: 'drop'>, <Verdict.PROMOTE: 'promote'>, <Verdict.AGAIN: 'again'>)
     """
     if act is Act.PACK:
-        return Verdict.SMALL
+        return Verdict.KEEP
     if not touches:
         return Verdict.DROP
     return Verdict.AGAIN if queue is Queue.MAIN else Verdict.PROMOTE
@@ -122,7 +120,7 @@ def verdict(act: Act, queue: Queue, touches: int) -> Verdict:
 
 def touches_after(judgement: Verdict, touches: int) -> int:
     """The touch byte of a page that is copied forward."""
-    if judgement is Verdict.SMALL:
+    if judgement is Verdict.KEEP:
         return min(touches, MAX_TOUCHES)
     return max(0, min(touches, MAX_TOUCHES) - 1) if judgement is Verdict.AGAIN else 0
 

@@ -26,8 +26,6 @@ _WORDS: Final = {"yes": True, "no": False}
 class Zcache(Store):
     """A `Store` whose limit follows the memory pressure for as long as it is open."""
 
-    deadline_s: Final = None  # it computes in this process: a late answer means a busy machine, not a tier that is away
-
     def close(self) -> None:
         """Drop all pages, give the memory back and watch no more. Idempotent."""
         watch.remove(self)

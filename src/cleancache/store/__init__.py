@@ -54,6 +54,8 @@ class Store(Puts):
     (True, None)
     """
 
+    deadline_s: Final = None  # it computes in this process: a late answer means a busy machine, not a tier that is away
+
     def __init__(
         self,
         limit_bytes: int,
@@ -112,7 +114,7 @@ class Store(Puts):
             check, meta, stamp, name, number = _unpack(view, at)
             start = at + HEADER_BYTES
             length = meta & LENGTH_MASK
-            if meta == length << LENGTH_BITS | length:
+            if meta == length << LENGTH_BITS | length:  # codec 0 and equal lengths: raw
                 page_bytes = bytes(view[start : start + length])
                 found: bytes | None = page_bytes
                 if (

@@ -76,6 +76,9 @@ class Books:
         self.ceiling = self.limit = limit_bytes
         self.segment_bytes = segment_bytes or segment_size(limit_bytes)
         self.max_page_bytes = min(1 << 20, self.segment_bytes - HEADER_BYTES)
+        self.most_spares = max(
+            2, min(8, limit_bytes // self.segment_bytes // 16)
+        )  # segments kept ready, a first touch is dear
         self.reader_bytes = reader_bytes
         self.spill = spill
         self.wake: Callable[[], object] = lambda: None  # told whenever a segment was opened: room may be short
@@ -178,7 +181,7 @@ class Books:
         """What was a segment is spare room now, or the host's again."""
         assert segment.live == 0
         del self.segments[segment.number]
-        if len(self.spares) < 2 and self.used <= self.limit:
+        if len(self.spares) < self.most_spares and self.used <= self.limit:
             self.spares.append(segment.number)
         else:
             self.give_back(segment.number)

@@ -134,7 +134,7 @@ class Puts:
                 return None
             if twin is None:
                 wanted = core.ghost.take(hash(handle))
-                at = core.append(Queue.RAW, header, data, len(data), tag, owner, keep=1, touches=wanted)
+                at = core.append(Queue.SMALL, header, data, len(data), tag, owner, keep=1, touches=wanted)
                 if at is None:
                     if wanted:
                         core.ghost.add(hash(handle))

@@ -64,9 +64,8 @@ def _choose(core: Core) -> tuple[Act, Queue, Segment, str | None] | None:
             return Act.PACK, emptiest.queue, emptiest, None
     choice = core.order.choose(core.room_segments())
     if choice is None:
-        for queue in (Queue.RAW, Queue.SMALL, Queue.MAIN):
-            if queue in core.opened:
-                core.close_open(queue)
+        for queue in list(core.opened):
+            core.close_open(queue)
         choice = core.order.choose(core.room_segments())
         if choice is None:
             return None
@@ -77,7 +76,7 @@ def _choose(core: Core) -> tuple[Act, Queue, Segment, str | None] | None:
 def _segment_of(core: Core, owner: str) -> Segment | None:
     """The oldest closed segment of which *owner* has a quarter, else the one of which it has most."""
     best: Segment | None = None
-    for queue in (Queue.SMALL, Queue.RAW, Queue.MAIN):
+    for queue in Queue:
         for number in core.order.segments(queue):
             segment = core.segments[number]
             share = segment.owners.get(owner, 0)
@@ -113,23 +112,22 @@ def _carry(core: Core, codec: Codec, act: Act, segment: Segment, place: int, vic
             if not holders:
                 return
         touches = core.touches[at >> TOUCH_SHIFT]
-        judgement = Verdict.SMALL if victim is not None else verdict(act, segment.queue, touches)
+        judgement = Verdict.KEEP if victim is not None else verdict(act, segment.queue, touches)
         if judgement is Verdict.DROP:
             for handle in holders:
                 core.ghost.add(hash(handle))
                 evict(core, handle, at)
             return
-        target = Queue.MAIN if judgement is not Verdict.SMALL or segment.queue is Queue.MAIN else Queue.SMALL
         after = touches_after(judgement, touches)
         check, meta, stamp, _, _ = HEADER.unpack_from(core.view, at)
         length = meta & LENGTH_MASK
         if stamp != core.stamp or length != core.locate(at)[2] - HEADER_BYTES:  # damaged; the books know its true size
             _lose(core, holders, at)
             return
-        if segment.queue is not Queue.RAW or codec.compress is None:
+        if segment.queue is Queue.MAIN or codec.compress is None:
             header = bytes(core.view[at : at + HEADER_BYTES])
             body = core.view[at + HEADER_BYTES : at + HEADER_BYTES + length]
-            _land(core, segment, place, holders, target, header, body, after)
+            _land(core, segment, place, holders, header, body, after)
             return
         stored = core.view[at + HEADER_BYTES : at + HEADER_BYTES + length]
     if meta >> 48 != RAW or codecs.checksum(stored, meta ^ core.secret) != check:
@@ -143,15 +141,16 @@ def _carry(core: Core, codec: Codec, act: Act, segment: Segment, place: int, vic
         packed = b""
     number, kept = (codec.number, packed) if packed and codecs.pays(length, len(packed)) else (RAW, stored)
     with core.lock:
-        holders = _holders(core, at)
-        if not holders:
-            return
+        if core.find(holders[0]) != at or at in core.shared:  # gone, or more of them, meanwhile
+            holders = _holders(core, at)
+            if not holders:
+                return
         new_meta = codecs.meta_word(number, length, len(kept))
         first = holders[0]
         header = HEADER.pack(
             codecs.checksum(kept, new_meta ^ core.secret), new_meta, core.stamp, first.pool + first.object, first.page
         )
-        _land(core, segment, place, holders, target, header, kept, after)
+        _land(core, segment, place, holders, header, kept, after)
 
 
 def _lose(core: Core, holders: list[Handle], at: int) -> None:
@@ -165,16 +164,15 @@ def _land(
     segment: Segment,
     place: int,
     holders: list[Handle],
-    target: Queue,
     header: bytes,
     stored: codecs.Buffer,
     touches: int,
 ) -> None:
-    """Append the record to *target* and let its holders lead there; without room they are evicted. Under the lock."""
+    """Append the record to main and let its holders lead there; without room they are evicted. Under the lock."""
     at, raw_length, tag = segment.offsets[place], segment.raws[place], segment.tags[place]
     shared = core.shared.get(at)
     owner = core.owner_of(holders[0].pool)[0]
-    new = core.append(target, header, stored, raw_length, tag, owner, keep=0, touches=touches)
+    new = core.append(Queue.MAIN, header, stored, raw_length, tag, owner, keep=0, touches=touches)
     if new is None:
         for handle in holders:
             evict(core, handle, at)
@@ -263,7 +261,7 @@ def evict_own(core: Core, owner: str, size: int) -> bool:
     segments' worth of records a call.
     """
     looked = 0
-    for queue in (Queue.SMALL, Queue.RAW, Queue.MAIN):
+    for queue in Queue:
         numbers = [*core.order.segments(queue), *([core.opened[queue].number] if queue in core.opened else [])]
         for number in numbers:
             segment = core.segments.get(number)
