@@ -23,7 +23,12 @@ def contents(rng: random.Random) -> bytes:
 def test_X20_bits_that_flip_before_a_reclaim_lose_pages_and_nothing_else(seed: int) -> None:
     rng = random.Random(seed)
     spilled: list[Evicted] = []
-    store = Store(4 << 20, spill=(lambda evicted: spilled.append(evicted) is not None) if seed % 2 else None)
+
+    def spill(evicted: Evicted) -> bool:
+        spilled.append(evicted)
+        return False
+
+    store = Store(4 << 20, spill=spill if seed % 2 else None)
     held: dict[Handle, bytes] = {}
     seen: set[bytes] = set()
     handles = [Handle(bytes([rng.randrange(3)]) * 16, bytes([number % 5]) * 24, number) for number in range(400)]
