@@ -227,10 +227,8 @@ STORES: dict[str, tuple[type[Store], str]] = {
     "B3 flush returns early": (EarlyFlush, "V12|V3"),
     "B4 a refused put keeps the old page": (RefusalKeepsTheOldPage, "V2|V3"),
     "B8 published before the copy is done": (PublishedTooEarly, "V9"),
-    "B9 checksum not checked": (
-        changed("read", _read_unchecked),
-        "C10|V9",
-    ),  # it is also what proves a read without lock
+    # the checksum is also what tells a read without the lock that it is torn
+    "B9 checksum not checked": (changed("read", _read_unchecked), "C10|V9"),
     "B10 handle not checked": (changed("read", _read_whoever), "C10"),
     "B11 ledger off by a header a record": (changed("release", _release_less), "R4"),
     "B12 limit passed": (OverTheLimit, "R4"),
