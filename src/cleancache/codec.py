@@ -33,6 +33,7 @@ MAX_TOUCHES: Final = 3  # S3-FIFO counts to three
 FORMAT: Final = 0x0001_6363  # 'cc' and a version of the format; goes into the upper half of the stamp
 LENGTH_BITS: Final = 24
 LENGTH_MASK: Final = (1 << LENGTH_BITS) - 1
+CODEC_SHIFT: Final = 2 * LENGTH_BITS  # in the meta word
 
 RAW: Final = 0
 _ZSTD_LEVEL = 1  # level 3 is 2 % smaller at half the speed (bench/store.py, contents mix)
@@ -52,7 +53,7 @@ def meta_word(codec: int, raw_length: int, stored_length: int) -> int:
     >>> meta_word(1, 65536, 100) >> 48, meta_word(1, 65536, 100) & LENGTH_MASK
     (1, 100)
     """
-    return codec << 48 | raw_length << LENGTH_BITS | stored_length
+    return codec << CODEC_SHIFT | raw_length << LENGTH_BITS | stored_length
 
 
 def stamp(epoch: int) -> int:

@@ -13,7 +13,6 @@ that arrive so refuse and miss (`late`), and a flush is carried out before the l
 
 from __future__ import annotations
 
-import os
 import struct
 import time
 import weakref
@@ -21,10 +20,10 @@ from collections.abc import Callable
 from typing import Final
 
 from cleancache import codec as codecs
-from cleancache.backend import Stats
-from cleancache.codec import HEADER, HEADER_BYTES, LENGTH_BITS, LENGTH_MASK, MAX_TOUCHES
+from cleancache.backend import Buffer, Stats
+from cleancache.codec import CODEC_SHIFT, HEADER, HEADER_BYTES, LENGTH_BITS, LENGTH_MASK, MAX_TOUCHES
 from cleancache.handle import MAX_PAGE, Handle, Scope, is_valid, scope_is_valid
-from cleancache.store import reclaim
+from cleancache.store import forks, reclaim
 from cleancache.store.core import TOUCH_SHIFT, Core, Evicted, Spill, so_far
 from cleancache.store.puts import PATIENCE_S, Puts
 
@@ -33,7 +32,6 @@ __all__ = ["Evicted", "Spill", "Store"]
 _SLICE: Final = 2048  # pages flushed under one hold of the lock
 _unpack = HEADER.unpack_from
 _hash = codecs.checksum_function
-_stores: weakref.WeakSet[Store] = weakref.WeakSet()
 
 
 class Store(Puts):
@@ -81,7 +79,7 @@ class Store(Puts):
         self._reclaimer: reclaim.Reclaimer | None = None
         if background:
             self._core.wake = _waker(weakref.ref(self))
-        _stores.add(self)
+        forks.watch(self)
 
     # --- verbs ------------------------------------------------------------------------------------
 
@@ -110,22 +108,22 @@ class Store(Puts):
             return self._take(handle)
         at = place - 1
         view = core.view
-        try:  # the usual case of `Core.read`, without its call: a raw record under its own name
+        try:  # what `Core.read` does, without its calls, for a record under its own name
             check, meta, stamp, name, number = _unpack(view, at)
-            start = at + HEADER_BYTES
-            length = meta & LENGTH_MASK
-            if meta == length << LENGTH_BITS | length:  # codec 0 and equal lengths: raw
-                page_bytes = bytes(view[start : start + length])
-                found: bytes | None = page_bytes
-                if (
-                    number != page
-                    or stamp != core.stamp
-                    or name != pool + obj
-                    or _hash(page_bytes, meta ^ core.secret) != check
-                ):
-                    found = core.read(at, pool + obj, page)
-            else:
+            found: bytes | None
+            if number != page or stamp != core.stamp or name != pool + obj:
                 found = core.read(at, pool + obj, page)
+            else:
+                start = at + HEADER_BYTES
+                length = meta & LENGTH_MASK
+                if meta == length << LENGTH_BITS | length:  # codec 0 and equal lengths: raw
+                    checked: Buffer = (found := bytes(view[start : start + length]))
+                else:
+                    checked = view[start : start + length]
+                    raw_length = min(meta >> LENGTH_BITS & LENGTH_MASK, self.max_page_bytes)
+                    found = codecs.decompress(meta >> CODEC_SHIFT, checked, raw_length)
+                if _hash(checked, meta ^ core.secret) != check:
+                    found = None
         except (struct.error, MemoryError):  # closed meanwhile; no memory for the result
             found = None
         if found is None:
@@ -134,6 +132,41 @@ class Store(Puts):
             core.touches[at >> TOUCH_SHIFT] += 1  # without the lock: a count that is off by one harms nobody
         next(core.hits)
         return found
+
+    def get_into(self, handle: Handle, into: memoryview) -> int:
+        """As `get`, but the page is copied into *into*; its length, or 0 for a miss or a page that is too long.
+
+        An extra that callers ask for with `getattr`: it saves a copy where many pages make one buffer. After a miss
+        *into* may hold anything. Units and shapes: *into* is contiguous and writable, format B.
+        """
+        core = self._core
+        at = core.find(handle) if is_valid(handle) and not self._is_exclusive else None
+        if at is not None:
+            try:
+                check, meta, stamp, name, number = _unpack(core.view, at)
+                start = at + HEADER_BYTES
+                length: int = meta & LENGTH_MASK
+                if meta == length << LENGTH_BITS | length and length <= len(into):
+                    part = into[:length]
+                    part[:] = core.view[start : start + length]
+                    if (
+                        number == handle[2]
+                        and stamp == core.stamp
+                        and name == handle[0] + handle[1]
+                        and _hash(part, meta ^ core.secret) == check
+                    ):
+                        if core.touches[at >> TOUCH_SHIFT] < MAX_TOUCHES:
+                            core.touches[at >> TOUCH_SHIFT] += 1
+                        next(core.gets)
+                        next(core.hits)
+                        return length
+            except (struct.error, ValueError):  # closed meanwhile: the slice came out shorter
+                pass
+        page_bytes = self.get(handle)
+        if page_bytes is None or len(page_bytes) > len(into):
+            return 0
+        into[: len(page_bytes)] = page_bytes
+        return len(page_bytes)
 
     def _miss_far(self, handle: Handle) -> bytes | None:
         """A miss of which not even the object is known."""
@@ -346,30 +379,3 @@ def _waker(store: weakref.ref[Store]) -> Callable[[], object]:
             alive._wake()
 
     return wake
-
-
-_held: list[Store] = []
-
-
-def _before_fork() -> None:
-    """No Store is in the middle of a change while the process forks."""
-    _held[:] = sorted(_stores, key=id)
-    for store in _held:
-        store._core.reclaim_lock.acquire()
-        store._core.lock.acquire()
-
-
-def _after_in_parent() -> None:
-    for store in reversed(_held):
-        store._core.lock.release()
-        store._core.reclaim_lock.release()
-    _held.clear()
-
-
-def _after_in_child() -> None:
-    for store in _held:
-        store.drop_after_fork()
-    _held.clear()
-
-
-os.register_at_fork(before=_before_fork, after_in_parent=_after_in_parent, after_in_child=_after_in_child)

@@ -35,13 +35,14 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def segment_size(limit_bytes: int) -> int:
-    """1/32 of the limit, at least 128 KiB and at most 4 MiB, and room for headers.
+    """1/32 of the limit, from 128 KiB to 4 MiB but at most 1/8 of the limit, and room for headers.
 
     >>> segment_size(256 << 20) == (4 << 20) + HEADER_ROOM
     True
     """
     share = 1 << max(0, (limit_bytes // 32).bit_length() - 1)
-    return min(max(share, LEAST_SEGMENT), GREATEST_SEGMENT) + HEADER_ROOM
+    most = 1 << max(12, (limit_bytes // 8).bit_length() - 1)
+    return min(max(share, LEAST_SEGMENT), GREATEST_SEGMENT, most) + HEADER_ROOM
 
 
 class Segment:

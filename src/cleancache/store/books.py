@@ -13,6 +13,7 @@ import threading
 from array import array
 from collections.abc import Callable
 from itertools import count
+from mmap import PAGESIZE
 from typing import Final, NamedTuple
 
 from cleancache import codec as codecs
@@ -74,7 +75,7 @@ class Books:
         clock: Callable[[], float],
     ) -> None:
         self.ceiling = self.limit = limit_bytes
-        self.segment_bytes = segment_bytes or segment_size(limit_bytes)
+        self.segment_bytes = -(-(segment_bytes or segment_size(limit_bytes)) // PAGESIZE) * PAGESIZE  # punched whole
         self.max_page_bytes = min(1 << 20, self.segment_bytes - HEADER_BYTES)
         self.most_spares = max(
             2, min(8, limit_bytes // self.segment_bytes // 16)

@@ -17,7 +17,7 @@ from typing import Final
 from xxhash import xxh3_64_intdigest
 
 from cleancache import codec as codecs
-from cleancache.codec import HEADER, HEADER_BYTES, LENGTH_BITS, LENGTH_MASK, RAW
+from cleancache.codec import CODEC_SHIFT, HEADER, HEADER_BYTES, LENGTH_BITS, LENGTH_MASK, RAW
 from cleancache.handle import Handle, pool_text
 from cleancache.ledger import STORE
 from cleancache.policy import Queue
@@ -225,11 +225,11 @@ class Core(Books):
         start = at + HEADER_BYTES
         if stamp != self.stamp or raw_length > self.max_page_bytes:
             return None
-        if meta >> 48 == RAW:
+        if meta >> CODEC_SHIFT == RAW:
             body = bytes(view[start : start + stored])
             return body if xxh3_64_intdigest(body, meta ^ self.secret) == check and stored == raw_length else None
         part = view[start : start + stored]
-        opened = codecs.decompress(meta >> 48, part, raw_length)
+        opened = codecs.decompress(meta >> CODEC_SHIFT, part, raw_length)
         return opened if xxh3_64_intdigest(part, meta ^ self.secret) == check else None
 
     def is_shared_as(self, at: int, found: bytes, number: int, name: bytes, page: int) -> bool:

@@ -20,7 +20,7 @@ import weakref
 from typing import Final
 
 from cleancache import codec as codecs
-from cleancache.codec import HEADER, HEADER_BYTES, LENGTH_BITS, LENGTH_MASK, RAW, Codec
+from cleancache.codec import CODEC_SHIFT, HEADER, HEADER_BYTES, LENGTH_BITS, LENGTH_MASK, RAW, Codec
 from cleancache.handle import Handle
 from cleancache.policy import DEAD_SHARE, Act, Queue, Verdict, touches_after, verdict
 from cleancache.store.arena import Segment
@@ -130,7 +130,7 @@ def _carry(core: Core, codec: Codec, act: Act, segment: Segment, place: int, vic
             _land(core, segment, place, holders, header, body, after)
             return
         stored = core.view[at + HEADER_BYTES : at + HEADER_BYTES + length]
-    if meta >> 48 != RAW or codecs.checksum(stored, meta ^ core.secret) != check:
+    if meta >> CODEC_SHIFT != RAW or codecs.checksum(stored, meta ^ core.secret) != check:
         with core.lock:
             _lose(core, _holders(core, at), at)
         return
@@ -196,7 +196,7 @@ def evict(core: Core, handle: Handle, at: int) -> None:
         if codecs.checksum(stored, meta ^ core.secret) != check:
             core.forget(handle, at, "corrupt")
             return
-        if core.spill(Evicted(handle, meta >> 48, meta >> LENGTH_BITS & LENGTH_MASK, stored)):
+        if core.spill(Evicted(handle, meta >> CODEC_SHIFT, meta >> LENGTH_BITS & LENGTH_MASK, stored)):
             core.forget(handle, at, "spilled")
             return
     segment = core.segments[at // core.segment_bytes]
