@@ -133,7 +133,7 @@ class Books:
         self.tags, self.tag_mask = array("Q", bytes(8)), 0
         self.ghost = Ghost(1)
         self.ledger.charge(STORE, -self.index_bytes - self.reader_bytes)
-        self.index_bytes = self.reader_bytes = 0
+        self.index_bytes = self.reader_bytes = self.used = 0
 
     # --- room -------------------------------------------------------------------------------------
 
