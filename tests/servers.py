@@ -60,6 +60,8 @@ class FileServer:
         self._born = time.time()
         self.hook: Callable[[str, str], None] | None = None  # called with (method, path) before each answer
         self.sent_bytes = 0
+        self.most_at_once = 0
+        self._at_once = 0
 
     def url(self, path: str) -> str:
         """The URL of *path* here."""
@@ -73,12 +75,12 @@ class FileServer:
         ready = threading.Event()
         self._thread = threading.Thread(target=self._serve, args=(ready,), name="test file server", daemon=True)
         self._thread.start()
-        assert ready.wait(10), "the file server did not start"
+        assert ready.wait(60), "the file server did not start"
         return self
 
     def __exit__(self, *exc: object) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
+        self._thread.join(60)
 
     def _serve(self, ready: threading.Event) -> None:
         async def main() -> None:
@@ -110,8 +112,11 @@ class FileServer:
         method, path = request.method, request.path
         if self.hook is not None:
             self.hook(method, path)
+        self._at_once += 1
+        self.most_at_once = max(self.most_at_once, self._at_once)
         if self.delay_s:
             await asyncio.sleep(self.delay_s)
+        self._at_once -= 1
         self.requests.append(dict(request.headers))
         status, headers, body, cut = self._decide(request, self._fault(method, path))
         self.log.append((method, path, request.headers.get("Range", ""), status))

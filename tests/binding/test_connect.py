@@ -97,14 +97,12 @@ def test_all_public_names_are_there() -> None:
 
 
 def test_import_is_cheap_and_brings_no_fsspec() -> None:
-    """< 50 ms, measured in a fresh process by the interpreter itself; the module list is the exact part."""
+    """What makes it cheap; how long it takes is measured in tests/project."""
     code = (
-        "import sys, time; began = time.process_time(); import cleancache; took = time.process_time() - began;"
-        "print(took, [name for name in ('fsspec', 'lz4', 'xxhash', 'click', 'asyncio', 'importlib.metadata')"
+        "import sys, cleancache;"
+        "print([name for name in ('fsspec', 'lz4', 'xxhash', 'click', 'asyncio', 'importlib.metadata')"
         " if name in sys.modules])"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    took, _, found = said.strip().partition(" ")
 
-    assert found == "[]"
-    assert float(took) < 0.05
+    assert said.strip() == "[]"

@@ -24,7 +24,7 @@ OBJECT = b"o" * 24
 pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 
 
-def in_child(work: Callable[[], object], timeout_s: float = 10.0) -> str:
+def in_child(work: Callable[[], object], timeout_s: float = 60.0) -> str:
     """What *work* gives in a forked child, as text; `deadlock` if it is not done in time."""
     read, write = os.pipe()
     pid = os.fork()

@@ -195,10 +195,10 @@ def test_V10_a_hung_call_on_one_handle_delays_no_call_on_another(layers: str) ->
     with ThreadPoolExecutor(2) as threads:
         with slow.held("get"):
             waiting = threads.submit(backend.get, hung)
-            assert slow.waiting.acquire(timeout=10)
+            assert slow.waiting.acquire(timeout=60)
             done = threads.submit(lambda: [backend.put(other, b"page"), backend.flush(Scope(*other)), backend.stats()])
-            answers = done.result(timeout=10)
-        waiting.result(timeout=10)
+            answers = done.result(timeout=60)
+        waiting.result(timeout=60)
 
     assert answers[:2] == [True, True]
     backend.close()
@@ -214,7 +214,7 @@ def test_C7_a_put_held_on_its_way_and_a_flush_leave_nothing_behind() -> None:
 
         with slow.held("put"):
             landing.start()
-            assert slow.waiting.acquire(timeout=10)
+            assert slow.waiting.acquire(timeout=60)
             assert pool.flush(scope)
             assert pool.get(handle) is None
         landing.join()

@@ -18,7 +18,7 @@ import pytest
 from cleancache.backend import Stats
 from cleancache.memory import Facts
 from cleancache.pressure import MIB, STALL_PERCENT, Watch, floor_bytes
-from tests.conftest import cannot
+from tests.conftest import cannot, stretched
 
 GIB = 1 << 30
 
@@ -146,7 +146,7 @@ def test_the_thread_ends_with_the_last_store_within_a_second() -> None:
     began = time.monotonic()
     watch.remove(second)
 
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < stretched(1.0)
     assert not watch.is_running
     assert not [thread for thread in threading.enumerate() if thread.name == "cleancache-pressure"]
 
@@ -200,7 +200,7 @@ ok = watch.is_running
 watch.stop()
 sys.exit(status or not ok)
 """
-    done = subprocess.run([sys.executable, "-c", code], timeout=20, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", code], timeout=60, capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stderr
 
@@ -212,7 +212,7 @@ def test_the_real_thread_moves_a_real_limit() -> None:
     machine.others = machine.total
 
     watch.start()
-    end = time.monotonic() + 2.0
+    end = time.monotonic() + stretched(2.0)
     while shelf.used and time.monotonic() < end:
         time.sleep(0.01)
     watch.stop()
@@ -260,7 +260,7 @@ def group() -> Iterator[Group]:
     else:
         cannot("no control group with a memory controller can be made here (root, cgroup v1 or a delegated v2)")
     yield Group(path, is_v2=is_v2)
-    end = time.monotonic() + 5.0
+    end = time.monotonic() + 60.0
     while True:
         try:
             path.rmdir()
@@ -297,7 +297,7 @@ def test_M2_X5_a_group_that_fills_gets_its_memory_back_within_two_seconds(group:
                 room = 256 * MIB - group.used_bytes()
                 ask(other, f"take {max(room - 8 * MIB, 0)}")
                 began = time.monotonic()
-                while 256 * MIB - group.used_bytes() < floor - MIB and time.monotonic() < began + 2.0:
+                while 256 * MIB - group.used_bytes() < floor - MIB and time.monotonic() < began + stretched(2.0):
                     time.sleep(0.02)
                 rooms.append(256 * MIB - group.used_bytes())
             after = ask(holder, "stats")
@@ -307,7 +307,7 @@ def test_M2_X5_a_group_that_fills_gets_its_memory_back_within_two_seconds(group:
             assert group.oom_kills() == 0
 
             ask(other, "free")
-            end = time.monotonic() + 8.0
+            end = time.monotonic() + 30.0
             while ask(holder, "stats")["limit"] <= after["limit"] and time.monotonic() < end:
                 time.sleep(0.05)
             assert ask(holder, "stats")["limit"] > after["limit"]  # and slowly back
@@ -315,7 +315,7 @@ def test_M2_X5_a_group_that_fills_gets_its_memory_back_within_two_seconds(group:
             for process in (holder, other):
                 if process.stdin is not None:
                     process.stdin.close()
-                process.wait(10)
+                process.wait(60)
 
 
 @pytest.mark.slow
@@ -334,4 +334,4 @@ def test_X5_a_reader_that_thrashes_in_its_group_is_not_killed(group: Group, tmp_
         finally:
             if holder.stdin is not None:
                 holder.stdin.close()
-            holder.wait(10)
+            holder.wait(60)

@@ -106,7 +106,7 @@ def child(check: Callable[[], bool]) -> int:
     status = 2
     try:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(20)
+        signal.alarm(60)
         status = 0 if check() else 1
     finally:
         os._exit(status)

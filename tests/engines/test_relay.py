@@ -14,7 +14,7 @@ from tests.servers import FileServer
 BODY = bytes(range(256)) * 40
 
 
-def fetch(relay: Relay, timeout: float = 5.0) -> bytes:
+def fetch(relay: Relay, timeout: float = 60.0) -> bytes:
     with urlopen(f"http://127.0.0.1:{relay.here}/a", timeout=timeout) as reply:
         data: bytes = reply.read()
         return data

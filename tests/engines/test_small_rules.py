@@ -107,7 +107,7 @@ def test_X31_T6_the_interpreter_ends_at_once_and_prints_nothing() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, timeout=30, check=False)
 
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
 
 
 def test_T5_the_users_signals_and_time_outs_are_left_alone() -> None:

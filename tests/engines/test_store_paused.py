@@ -31,7 +31,7 @@ class Gate:
     def __call__(self, *given: Any) -> Any:
         if not self.reached.is_set():
             self.reached.set()
-            assert self.opened.wait(20)
+            assert self.opened.wait(60)
         return self._real(*given)
 
 
@@ -56,7 +56,7 @@ def compressing() -> Iterator[tuple[Store, Gate]]:
     worker = threading.Thread(target=fill, name="filler")
     worker.start()
     try:
-        assert gate.reached.wait(20), "nothing was ever compressed"
+        assert gate.reached.wait(60), "nothing was ever compressed"
         yield store, gate
     finally:
         gate.opened.set()

@@ -34,7 +34,7 @@ def test_examples_in_docstrings_show_what_they_do(module: str, tmp_path: Path) -
         env=os.environ | {"PYTHONPATH": paths, "XDG_CONFIG_HOME": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
 
     assert done.returncode == 0, done.stdout + done.stderr

@@ -75,5 +75,5 @@ class SftpServer:
         self._socket.close()
         for transport in self._transports:
             transport.close()
-            transport.join(5)
-        self._thread.join(5)
+            transport.join(60)
+        self._thread.join(60)

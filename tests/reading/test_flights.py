@@ -33,7 +33,7 @@ class Gate:
 
     def _wait(self, name: str, offset: int, size: int | None) -> None:
         self.arrived.release()
-        assert self.opened.wait(20)
+        assert self.opened.wait(60)
 
 
 def run(*jobs: object) -> list[threading.Thread]:
@@ -45,7 +45,7 @@ def run(*jobs: object) -> list[threading.Thread]:
 
 def join(threads: list[threading.Thread]) -> None:
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
         assert not thread.is_alive()
 
 
@@ -55,7 +55,7 @@ def test_F9_readers_that_miss_together_fetch_each_page_once(open_pool: Pool) -> 
     reader = reader_of(source, open_pool)
     got: list[bytes] = []
     threads = run(*[lambda: got.append(reader.fetch("a"))] * 8)
-    assert gate.arrived.acquire(timeout=20)
+    assert gate.arrived.acquire(timeout=60)
 
     while (reader.stats().joined or 0) < 7:
         threading.Event().wait(0.001)
@@ -77,7 +77,7 @@ def test_F9_when_the_one_fetch_fails_the_others_fetch_for_themselves(open_pool: 
     def hook(name: str, offset: int, size: int | None) -> None:
         arrived.release()
         if len(source.reads) == 1:
-            assert failing.wait(20)
+            assert failing.wait(60)
             raise PermissionError("this one alone")
 
     source.hook = hook
@@ -90,7 +90,7 @@ def test_F9_when_the_one_fetch_fails_the_others_fetch_for_themselves(open_pool: 
             results.append(error)
 
     threads = run(read, read, read)
-    assert arrived.acquire(timeout=20)
+    assert arrived.acquire(timeout=60)
     while (reader.stats().joined or 0) < 2:
         threading.Event().wait(0.001)
     failing.set()
@@ -109,11 +109,11 @@ def test_F9_a_fetch_that_takes_too_long_is_not_waited_for(open_pool: Pool) -> No
     def hook(name: str, offset: int, size: int | None) -> None:
         arrived.release()
         if len(source.reads) == 1:
-            assert slow.wait(20)
+            assert slow.wait(60)
 
     source.hook = hook
     threads = run(lambda: reader.fetch("a"))
-    assert arrived.acquire(timeout=20)
+    assert arrived.acquire(timeout=60)
 
     assert reader.fetch("a") == CONTENT
 
@@ -130,7 +130,7 @@ def test_F8_a_flush_during_a_fetch_voids_it(open_pool: Pool, backend: DictBacken
     reader = reader_of(source, open_pool)
     early: list[bytes] = []
     threads = run(lambda: early.append(reader.fetch("a")))
-    assert gate.arrived.acquire(timeout=20)
+    assert gate.arrived.acquire(timeout=60)
     source.change("a", new, is_seen=False)  # as a write inside the clock's grain
 
     if scope == "name":
@@ -139,7 +139,7 @@ def test_F8_a_flush_during_a_fetch_voids_it(open_pool: Pool, backend: DictBacken
         assert open_pool.flush(Scope(open_pool.id))
     late: list[bytes] = []
     threads += run(lambda: late.append(reader.fetch("a")))
-    assert gate.arrived.acquire(timeout=20)  # its own request: it did not join
+    assert gate.arrived.acquire(timeout=60)  # its own request: it did not join
     gate.opened.set()
     join(threads)
 
@@ -159,7 +159,7 @@ def test_F8_the_same_for_a_first_request_that_brings_its_version(open_pool: Pool
     reader = reader_of(source, open_pool)
     early: list[bytes] = []
     threads = run(lambda: early.append(reader.fetch("a")))
-    assert gate.arrived.acquire(timeout=20)
+    assert gate.arrived.acquire(timeout=60)
     source.change("a", new, is_seen=False)  # as a write inside the clock's grain
 
     reader.flush("a") if scope == "name" else open_pool.flush(Scope(open_pool.id))
@@ -274,7 +274,7 @@ def test_T6_workers_end_when_they_are_told_to() -> None:
     ran = threading.Event()
 
     assert workers.submit(ran.set)
-    assert ran.wait(10)
+    assert ran.wait(60)
     workers.stop()
 
     assert not workers._threads

@@ -361,7 +361,7 @@ def test_F9_many_threads_cost_one_request(make: MakeReader, server: FileServer) 
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
 
     assert got == [OLD] * 8
     assert server.count("GET") == 1

@@ -43,7 +43,7 @@ def test_the_lease_is_gone_after_the_read_and_costs_no_signal(source: LocalSourc
     reading, wrote = threading.Event(), threading.Event()
 
     def write() -> None:
-        reading.wait(10)
+        reading.wait(60)
         with open(path, "r+b") as file:
             file.write(b"x")
         wrote.set()
@@ -57,7 +57,7 @@ def test_the_lease_is_gone_after_the_read_and_costs_no_signal(source: LocalSourc
         except Changed:
             break
         assert fetched.data == CONTENT[:100_000] or not fetched.fit
-    thread.join(10)
+    thread.join(60)
     assert wrote.is_set()
 
 

@@ -22,7 +22,7 @@ def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-W", "error", "-c", textwrap.dedent(code), *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
 
@@ -71,13 +71,11 @@ def test_many_places_are_fetched_side_by_side(server: FileServer, open_pool: Poo
     server.delay_s = 0.25
     ranges = [(at, at + 100) for at in range(0, 3_000_000, 500_000)]
 
-    begun = time.monotonic()
     got = reader.read_ranges(opened, ranges)
-    taken = time.monotonic() - begun
 
     assert got == [CONTENT[start:stop] for start, stop in ranges]
     assert server.count("GET") == 6
-    assert taken < 6 * 0.25
+    assert server.most_at_once > 1
 
 
 def test_T1_a_child_of_a_process_with_sources_in_use_reads_files(path: str, reader: Reader) -> None:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 COMMAND = (sys.executable, "-c", "import sys; from cleancache.cli import main; sys.exit(main())")
-TIMEOUT_S = 60
+TIMEOUT_S = 120
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:

@@ -85,7 +85,7 @@ def test_the_server_ends_with_whoever_started_it() -> None:
 
         process.stdin.close()  # what the kernel does when the starter dies
 
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
 
 
 def test_files_are_real_bounded_and_the_same_each_time() -> None:

@@ -277,7 +277,7 @@ def test_async_twins_work_inside_a_running_loop(site: Site) -> None:
 
 def test_bulk_reads_have_as_many_requests_under_way_as_the_target_would(tmp_path: Path) -> None:
     names = 40
-    together, most, lock = threading.Barrier(names, timeout=20), [0], threading.Lock()
+    together, most, lock = threading.Barrier(names, timeout=60), [0], threading.Lock()
 
     class Slow(type(fsspec.filesystem("memory"))):  # type: ignore[misc]  # a class that is only known when it runs
         protocol = "slow"

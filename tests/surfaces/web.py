@@ -79,10 +79,10 @@ def serving(folder: Path) -> Iterator[Site]:
 
     thread = threading.Thread(target=lambda: loop.run_until_complete(run()), name="site", daemon=True)
     thread.start()
-    assert is_up.wait(10)
+    assert is_up.wait(60)
     try:
         yield site
     finally:
         loop.call_soon_threadsafe(end.set)
-        thread.join(10)
+        thread.join(60)
         loop.close()
