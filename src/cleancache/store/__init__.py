@@ -4,11 +4,12 @@ Only the files of this package hold page bytes. `Store` keeps the verbs and thei
 books, `arena` the memory, `reclaim` the making of room. A handle names bytes, for ever; the Store gives back the last
 accepted, unflushed bytes of a handle, verified against header and checksum, or misses. Wishes W5, W6, W9.
 
-Locks: one, `Core.lock`, held for index and books, for the copy of a put, never for a hit's copy nor across a
-compression. A hit looks the record up under the lock, copies outside of it, and checks what it copied; if the check
-fails it looks again under the lock, where nothing moves: only then is a record called corrupt. It is a re-entrant
-lock, since the garbage collector may run a finaliser that reads through the cache while this thread holds it: verbs
-that arrive so refuse and miss (`late`), and a flush is carried out before the lock is let go (T3, X32).
+Locks: two, in this order. `Core.reclaim_lock` is for whoever frees segments; their pages are compressed under it.
+`Core.lock` guards index and books; it is held for the copy of a put, never for a hit's copy nor across a compression.
+A hit takes neither (an exclusive one does): it looks the record up, copies, and checks what it copied; if the check
+fails it looks again under `Core.lock`, where nothing moves: only then is a record called corrupt. `Core.lock` is
+re-entrant, since the garbage collector may run a finaliser that reads through the cache while this thread holds it:
+verbs that arrive so refuse and miss (`late`), and a flush is carried out before the lock is let go (T3, X32).
 """
 
 from __future__ import annotations
