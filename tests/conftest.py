@@ -15,8 +15,8 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
-from typing import NoReturn
+from collections.abc import Generator, Iterator
+from typing import Any, NoReturn
 
 import pytest
 
@@ -30,6 +30,7 @@ else:
 
 # threads that belong to the process, not to a test: fsspec's loop and its executor, the xdist channel, our named pools
 PROCESS_WIDE = ("fsspecIO", "asyncio_", "execnet", "Dummy-", "cleancache-", "pymain")
+LONG_REPR, LONG_LINE = 20_000, 500
 GRACE_S = 10.0  # how long a closing thread or transport may still be seen after its test
 
 
@@ -43,6 +44,17 @@ def cannot(reason: str) -> NoReturn:
     if os.environ.get("CI", "").lower() == "true":
         pytest.fail(f"cannot run here, and CI skips nothing: {reason}")
     pytest.skip(reason)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_assertrepr_compare(left: object, right: object) -> Generator[None, Any, Any]:
+    """Explain long contents as where `CI` is not set: with it pytest aligns megabytes line by line, for minutes."""
+    if len(repr(left)) + len(repr(right)) < LONG_REPR:
+        return (yield)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("CI", raising=False)
+        explained = yield
+    return [[line[:LONG_LINE] for line in lines] for lines in explained]
 
 
 def pytest_configure(config: pytest.Config) -> None:
