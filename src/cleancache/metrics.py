@@ -18,17 +18,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
+from itertools import accumulate
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from cleancache import __version__
 from cleancache.backend import Stats
 from cleancache.errors import Error
+from cleancache.pool import BUCKETS_S
+from cleancache.tally import added_up
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
-
-FIRST_BUCKET_S, BUCKET_RATIO = 10e-6, 4  # 10 µs … 1 s: from a hit in RAM to a source that is slow
 
 
 def snapshot() -> dict[str, Stats]:
@@ -42,31 +43,7 @@ def snapshot() -> dict[str, Stats]:
     for reader in reading.live_readers() if reading is not None else ():
         if (name := getattr(reader.pool.backend, "name", None)) in found:
             found[name].append(reader.stats())
-    return {name: add(*parts) for name, parts in found.items()}
-
-
-def add(*snapshots: Stats) -> Stats:
-    """The sum of snapshots of different parts; a field that no part knows stays unknown.
-
-    >>> add(Stats(gets=1, misses={"absent": 1}), Stats(misses={"absent": 1, "down": 2})).misses
-    {'absent': 2, 'down': 2}
-    """
-    total: dict[str, Any] = {}
-    for each in snapshots:
-        for field in fields(Stats):
-            value = getattr(each, field.name)
-            if value is not None:
-                total[field.name] = _plus(total[field.name], value) if field.name in total else value
-    return Stats(**total)
-
-
-def _plus(one: Any, other: Any) -> Any:
-    if isinstance(one, Mapping):
-        return {
-            label: _plus(one[label], other[label]) if label in one and label in other else {**one, **other}[label]
-            for label in {**one, **other}
-        }
-    return tuple(a + b for a, b in zip(one, other, strict=True)) if isinstance(one, tuple) else one + other
+    return {name: added_up(*parts) for name, parts in found.items()}
 
 
 class Collector:
@@ -131,12 +108,8 @@ def _fill(family: Any, tier: str, value: Any, *, is_histogram: bool) -> None:
 
 def _buckets(counts: tuple[int, ...]) -> list[tuple[str, float]]:
     """Counts by bucket → counts up to each bound; the last bucket has none."""
-    so_far, found = 0, []
-    for number, count in enumerate(counts):
-        so_far += count
-        is_last = number == len(counts) - 1
-        found.append(("+Inf" if is_last else repr(FIRST_BUCKET_S * BUCKET_RATIO**number), float(so_far)))
-    return found
+    bounds = [*(f"{bound:g}" for bound in BUCKETS_S[: len(counts) - 1]), "+Inf"]
+    return [(bound, float(so_far)) for bound, so_far in zip(bounds, accumulate(counts), strict=True)]
 
 
 def _library() -> ModuleType:

@@ -94,10 +94,7 @@ class Account:
         self.gets, self.hits, self.nothing = Tally(), Tally(), Tally()
         self.puts, self.kept, self.declined = Tally(), Tally(), Tally()
         self.flushes, self.flushed = Reasons(), Tally()
-        self.missed, self.refused = (
-            Reasons(),
-            Reasons(),
-        )  # answered from here; the tier was not asked, or raised in a get
+        self.missed, self.refused = Reasons(), Reasons()  # from here: the tier was not asked, or raised in a get
         self.unknown = Reasons()  # puts of which nobody knows whether the tier did them, by the reason given
         self._lock = threading.Lock()  # guards the two below; held across nothing
         self._done = (0, 0)  # of `unknown`: accepted and refused by the tier, when last all was quiet
@@ -130,9 +127,7 @@ class Account:
                 self._done = accepted, min(max(sum(below.refused.values()) - declined, 0), doubtful - accepted)
             accepted, turned_down = self._done
             kept, declined, told = kept + accepted, declined + turned_down, accepted + turned_down
-            for reason in sorted(
-                unknown, reverse=True
-            ):  # `empty` before `down`: a void result was surely counted there
+            for reason in sorted(unknown, reverse=True):  # `empty` first: a void result was surely counted there
                 known = min(unknown[reason], told)
                 refused[reason] = refused.get(reason, 0) + unknown[reason] - known
                 told -= known
@@ -182,24 +177,25 @@ def of_the_gone(stats: Stats) -> Stats:
     return replace(stats, **(gauges | {"resident_pages": stats.resident_pages}))
 
 
-def added_up(one: Stats, two: Stats) -> Stats:
-    """Counters added up, families label by label; of a gauge the one that is known."""
+def added_up(*parts: Stats) -> Stats:
+    """Counters added up, families label by label; a field that no part knows stays unknown.
+
+    >>> added_up(Stats(gets=1, misses={"absent": 1}), Stats(misses={"absent": 1, "down": 2})).misses
+    {'absent': 2, 'down': 2}
+    """
     total: dict[str, Any] = {}
-    for field in fields(Stats):
-        a, b = getattr(one, field.name), getattr(two, field.name)
-        if a is None or b is None:
-            total[field.name] = b if a is None else a
-        elif field.metadata["kind"] == "histogram":
-            total[field.name] = {
-                verb: tuple(
-                    x + y for x, y in zip(a.get(verb) or b[verb], b.get(verb) or (0,) * len(a[verb]), strict=True)
-                )
-                if verb in a
-                else b[verb]
-                for verb in {**a, **b}
-            }
-        elif hasattr(a, "items"):
-            total[field.name] = {label: a.get(label, 0) + b.get(label, 0) for label in {**a, **b}}
-        else:
-            total[field.name] = a + b
+    for each in parts:
+        for field in fields(Stats):
+            value = getattr(each, field.name)
+            if value is not None:
+                total[field.name] = _plus(total[field.name], value) if field.name in total else value
     return Stats(**total)
+
+
+def _plus(one: Any, two: Any) -> Any:
+    if isinstance(one, Mapping):
+        return {
+            label: _plus(one[label], two[label]) if label in one and label in two else {**one, **two}[label]
+            for label in {**one, **two}
+        }
+    return tuple(a + b for a, b in zip(one, two, strict=True)) if isinstance(one, tuple) else one + two

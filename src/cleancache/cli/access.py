@@ -16,7 +16,7 @@ import click
 
 from cleancache.backend import Stats
 from cleancache.cli.options import Flags
-from cleancache.metrics import add
+from cleancache.tally import added_up
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -107,6 +107,7 @@ class Access(AbstractContextManager["Access"]):
                 source_for(fs, lease=settings.lease),
                 self.pool(settings),
                 page_size=settings.page_size,
+                readahead=settings.readahead,
                 max_stale=settings.max_stale,
                 immutable=settings.immutable,
             )
@@ -143,10 +144,10 @@ class Access(AbstractContextManager["Access"]):
 
     def held(self) -> Stats:
         """What the tiers of all pools counted and hold, each once; what no tier knows stays None."""
-        return add(
+        return added_up(
             *(tier.stats() for tier in {id(pool.backend): pool.backend for pool in self.pools.values()}.values())
         )
 
     def read(self) -> Stats:
         """What all Readers counted: bytes given, and what the sources were asked."""
-        return add(*(reader.stats() for reader in self._readers.values()))
+        return added_up(*(reader.stats() for reader in self._readers.values()))
