@@ -364,7 +364,7 @@ class Store(Puts):
         arena = self._core.arena
         self._core.reset()
         if arena is not None:
-            arena.drop()
+            arena.abandon()
         self._core.zero_counters()
         self._reclaimer = None
         self._inside = False

@@ -9,8 +9,8 @@ States of a segment: *free* (untouched or punched, costs nothing), *spare* (touc
 filled), *closed*. Spare room, unfilled tails and dropped records are *dead*: room that belongs to the Store until it
 is reclaimed.
 
-Fork: the mapping is not inherited (T2), so a child neither shares nor doubles the budget; whoever forks drops every
-view in the child first. No lock here: the Store calls it under its own.
+Fork: the mapping is not inherited (T2), so a child neither shares nor doubles the budget; it drops every view and
+must not unmap: what it maps itself may lie at that address by then. No lock here: the Store calls it under its own.
 """
 
 from __future__ import annotations
@@ -102,3 +102,8 @@ class Arena:
         """Let the mapping go, as soon as nobody reads in it any more."""
         self.view = memoryview(b"")
         del self._map
+
+    def abandon(self) -> None:
+        """In a forked child, which has no such mapping: never unmap it, other memory of the child's may lie there."""
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._map))
+        self.drop()

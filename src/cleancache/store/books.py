@@ -31,9 +31,7 @@ LEAST_SLOT_BYTES: Final = 4096  # the tables have a slot for each page of this s
 
 def so_far(counter: count[int]) -> int:
     """How often `next` was called on *counter*: exact without a lock, since `next` is one step and `+= 1` three."""
-    value: object = counter.__reduce__()[1][0]
-    assert isinstance(value, int)
-    return value
+    return int(repr(counter)[6:-1])  # "count(n)": the only way to look without stepping
 
 
 class Evicted(NamedTuple):

@@ -26,7 +26,8 @@ from cleancache.store.books import TOUCH_SHIFT, Books, Evicted, Shared, Spill, s
 
 __all__ = ["HOLDER_COST", "TOUCH_SHIFT", "Core", "Evicted", "Shared", "Spill", "so_far"]
 
-HOLDER_COST: Final = 320  # one holder of shared contents
+HOLDER_COST: Final = 448  # one holder of shared contents
+MOST_HOLDERS: Final = 256  # of one record: they leave together, under one hold of the lock
 
 
 class Core(Books):
@@ -187,6 +188,8 @@ class Core(Books):
         _, meta, stamp, name, page = HEADER.unpack_from(self.view, at)
         shared = self.shared.get(at)
         holder = next(iter(shared.holders)) if shared else Handle(name[:16], name[16:], page)
+        if shared is not None and len(shared.holders) >= MOST_HOLDERS:
+            return None
         if stamp != self.stamp or self.find(holder) != at or self.owner_of(holder.pool)[2] != domain:
             return None
         if (meta >> LENGTH_BITS & LENGTH_MASK) != len(data):

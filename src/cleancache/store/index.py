@@ -15,7 +15,7 @@ from array import array
 from collections.abc import Iterator
 from typing import Final
 
-POOL_PRICE: Final = 512  # a dictionary of objects, its slot, the owner's entry
+POOL_PRICE: Final = 600  # a dictionary of objects, its slot, the owner's entry
 OBJECT_PRICE: Final = 416  # a slot, the 24 bytes, `Pages`, the head of an array
 RECORD_PRICE: Final = 24  # three items in the lists of the record's segment
 DENSE_PRICE: Final = 9  # an item of the array, with the room it grows into
@@ -39,7 +39,7 @@ class Index:
 
     >>> index = Index()
     >>> index.enter(b"p", b"o", 3, 4096), index.find(b"p", b"o", 3), index.find(b"p", b"o", 2)
-    (988, 4096, None)
+    (1076, 4096, None)
     """
 
     def __init__(self) -> None:
