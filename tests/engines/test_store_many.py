@@ -1,4 +1,4 @@
-"""Many of one thing: holders of equal contents, tiny objects. Nothing takes time in the square of it, all is charged."""
+"""Many of one thing: holders of equal contents, tiny objects. No time grows as a square, and all of it is charged."""
 
 from __future__ import annotations
 
