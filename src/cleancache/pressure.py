@@ -27,10 +27,8 @@ from dataclasses import replace
 from typing import Protocol
 
 from cleancache.backend import Stats
-from cleancache.memory import Facts as Facts
-from cleancache.memory import memory_allowed as memory_allowed
+from cleancache.memory import Facts, read_facts
 from cleancache.memory import pressure_path as _path_of_pressure
-from cleancache.memory import read_facts as read_facts
 
 MIB = 1 << 20
 FLOOR_SHARE = 16  # 1/16 of the memory is left to others, within the two bounds below

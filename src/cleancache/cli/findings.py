@@ -21,7 +21,6 @@ from cleancache.spec import Share, Tier, did_you_mean, parse_limit, parse_stack,
 if TYPE_CHECKING:
     from cleancache.config import Settings
 
-EXTRAS = ("ramster",)  # kinds of ours that need another package
 REMEDIES = {
     "none": "say --immutable if nothing changes under this name (in a file: [[source]] match = …, immutable = true)",
     "weak": "say --max-stale 30s if a version may be that old, or --immutable (in a file: [[source]] match = …)",
@@ -68,7 +67,8 @@ def back_ends(kinds: list[str]) -> Iterator[Finding]:
             entry.load()
         except Exception as error:  # a stranger's module may raise anything at import
             broken.add(entry.name)
-            remedy = f"pip install 'cleancache[{entry.name}]'" if entry.name in EXTRAS else f"repair {entry.value}"
+            extra = registry.EXTRAS.get(entry.name)
+            remedy = f"pip install 'cleancache[{extra}]'" if extra else f"repair {entry.value}"
             yield Finding(
                 "back end", "bad" if entry.name in kinds else "note", f"{entry.name}: {sentence(error)}", remedy
             )
@@ -77,8 +77,8 @@ def back_ends(kinds: list[str]) -> Iterator[Finding]:
         if kind not in known:
             near = did_you_mean(kind, known)
             remedy = f"did you mean --stack {near}?" if near else "name a known one by --stack"
-            if kind in EXTRAS:
-                remedy = f"pip install 'cleancache[{kind}]'"
+            if extra := registry.EXTRAS.get(kind):
+                remedy = f"pip install 'cleancache[{extra}]'"
             yield Finding("back end", "bad", f"nobody registered '{kind}'; known: {', '.join(known)}", remedy)
         elif kind not in broken:
             yield Finding("back end", "ok", kind)
@@ -86,7 +86,7 @@ def back_ends(kinds: list[str]) -> Iterator[Finding]:
 
 def sizes(tiers: Sequence[Tier]) -> Iterator[Finding]:
     """No tier asks for more than there is, and each has room for more than the one above it."""
-    from cleancache.pressure import memory_allowed
+    from cleancache.memory import memory_allowed
 
     allowed = memory_allowed()
     above: tuple[str, int] | None = None
@@ -113,7 +113,7 @@ def _bytes(target: str | None) -> int | None:
 
 def limit(access: Access, settings: Settings) -> Iterator[Finding]:
     """The stack can be made, and leaves room for the program that reads."""
-    from cleancache.pressure import memory_allowed
+    from cleancache.memory import memory_allowed
 
     try:
         access.pool(settings)
@@ -135,7 +135,7 @@ def limit(access: Access, settings: Settings) -> Iterator[Finding]:
 
 def memory() -> Iterator[Finding]:
     """What is left in the control groups, and whether pressure can be felt."""
-    from cleancache.pressure import read_facts
+    from cleancache.memory import read_facts
 
     facts = read_facts()
     if facts.available_bytes is not None:

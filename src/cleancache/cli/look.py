@@ -28,7 +28,7 @@ WHERE_COUNTERS_ARE = (
 def stats(say: Say, as_json: bool, form: str, flags: Flags) -> None:
     """Show the stack, its limit, the memory and the pressure on it, as a process that starts now finds them."""
     from cleancache import config, registry
-    from cleancache.pressure import memory_allowed, read_facts
+    from cleancache.memory import memory_allowed, read_facts
 
     settings = config.resolve(None, **flags.settings())
     facts = read_facts()

@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 import click
 
 from cleancache.cli.say import Say, colour
+from cleancache.config import PARSERS, PREFIX
 from cleancache.spec import did_you_mean
 
 Command = TypeVar("Command", bound=Callable[..., object])
-OURS = ("stack", "limit", "pool", "page_size", "max_stale", "immutable", "readahead", "lease")
+FLAGS = ("stack", "limit", "page_size", "max_stale", "immutable")  # settings that have an option of their own
 
 
 class Commands(click.Group):
@@ -68,7 +69,7 @@ class Flags:
 
     def settings(self) -> dict[str, Any]:
         """Arguments of `config.resolve`: those that were given."""
-        given = {name: getattr(self, name) for name in ("stack", "limit", "page_size", "max_stale", "immutable")}
+        given = {name: getattr(self, name) for name in FLAGS}
         return {name: value for name, value in given.items() if value is not None}
 
 
@@ -76,7 +77,7 @@ def reading(command: Callable[..., object]) -> Callable[..., object]:
     """Options of every command that reads through the cache; the command gets them as one `flags`."""
 
     def gathered(*arguments: Any, option: tuple[str, ...], **rest: Any) -> object:
-        own = {name: rest.pop(name) for name in ("stack", "limit", "page_size", "max_stale", "immutable")}
+        own = {name: rest.pop(name) for name in FLAGS}
         return command(*arguments, flags=Flags(**own, storage=storage_options(option)), **rest)
 
     gathered.__doc__ = command.__doc__
@@ -112,9 +113,9 @@ def storage_options(words: tuple[str, ...]) -> tuple[tuple[str, Any], ...]:
         name, equals, text = word.partition("=")
         if not equals or not name:
             raise click.BadParameter(f"'{word}' is not NAME=VALUE", param_hint="-o")
-        if name.replace("-", "_") in OURS:
-            flag = "--" + name.replace("_", "-")
-            raise click.BadParameter(f"'{name}' is not an option of the source; use {flag}", param_hint="-o")
+        if (setting := name.replace("-", "_")) in PARSERS:
+            way = f"use --{setting.replace('_', '-')}" if setting in FLAGS else f"set {PREFIX}{setting.upper()}"
+            raise click.BadParameter(f"'{name}' is not an option of the source; {way}", param_hint="-o")
         try:
             value = json.loads(text)
         except ValueError:

@@ -16,15 +16,10 @@ from typing import Any
 
 from fsspec import get_filesystem_class
 
+from cleancache.config import PARSERS
 from cleancache.errors import SpecError
 
-OURS = ("stack", "pool", "max_stale", "immutable", "page_size", "readahead", "limit", "lease")
-PEERS = (
-    "check_files",
-    "cache_check",
-    "cache_storage",
-    "same_names",
-)  # of fsspec's caching classes; they mean nothing here
+PEERS = ("check_files", "cache_check", "cache_storage", "same_names")  # of fsspec's caching classes; no meaning here
 NEAR = 0.8  # difflib's ratio: max_stael 0.89, pagesize 0.94, limits 0.91; poll 0.75, block_size 0.63
 
 
@@ -48,7 +43,7 @@ def split(
         )
     known = _parameters(target_protocol) if theirs else frozenset()
     for name in theirs:
-        near = difflib.get_close_matches(name, (*OURS, "expiry_time", *PEERS), n=1, cutoff=NEAR)
+        near = difflib.get_close_matches(name, (*PARSERS, "expiry_time", *PEERS), n=1, cutoff=NEAR)
         if near and name not in known:
             raise SpecError(
                 f"no option {name!r}: did you mean {near[0]!r}? An option of the target with that name goes into "
