@@ -112,7 +112,7 @@ class Registry:
         with self._lock:
             slot = self._slots.get(text)
             is_new = slot is None or slot.is_closed
-            if slot is None or is_new:
+            if slot is None or slot.is_closed:
                 slot = self._slots[text] = Slot(tiers, clock=self._clock)
             kind = _kind(slot)
             factory = self._kinds.get(kind) if kind else None
@@ -120,7 +120,7 @@ class Registry:
                 slot.expect(factory)
         if factory is not None and is_new:
             try:
-                slot.fill(factory, strict=is_new)
+                slot.fill(factory, strict=True)
             except SpecError:
                 with self._lock:
                     if self._slots.get(text) is slot:

@@ -14,13 +14,12 @@ from cleancache.backend import READER_BYTES
 from cleancache.errors import SpecError
 from cleancache.memory import memory_allowed
 from cleancache.pressure import watch
-from cleancache.spec import Share, Tier, did_you_mean, parse_limit, size_text
+from cleancache.spec import Share, Tier, did_you_mean, parse_bool, parse_limit, size_text
 from cleancache.store import Store
 
 DEFAULT_LIMIT: Final = "256M"
 LEAST_LIMIT: Final = 8 << 20
 _OPTIONS: Final = ("codec", "exclusive", "pressure")
-_WORDS: Final = {"yes": True, "no": False}
 
 
 class Zcache(Store):
@@ -47,17 +46,19 @@ def connect(tier: Tier) -> Zcache:
         if name not in _OPTIONS:
             near = did_you_mean(name, _OPTIONS)
             hint = f"; did you mean {near}?" if near else ""
-            raise SpecError(f"{name}= was asked for in {tier.text!r}; zcache allows {', '.join(_OPTIONS)}{hint}")
+            raise SpecError(f"{name}= was asked for in {tier.printable!r}; zcache allows {', '.join(_OPTIONS)}{hint}")
     flags = {}
     for name, default in (("exclusive", "no"), ("pressure", "yes")):
-        word = options.get(name, default)
-        if word not in _WORDS:
-            raise SpecError(f"{name}={word} was asked for in {tier.text!r}; allowed are yes and no")
-        flags[name] = _WORDS[word]
+        try:
+            flags[name] = parse_bool(options.get(name, default))
+        except SpecError as mistake:
+            raise SpecError(f"{name}= in {tier.printable!r}: {mistake}") from None
     asked = parse_limit(tier.target or DEFAULT_LIMIT)
     limit_bytes = int(asked * memory_allowed()) if isinstance(asked, Share) else asked
     if limit_bytes < LEAST_LIMIT:
-        raise SpecError(f"{tier.text!r} is a limit of {size_text(limit_bytes)}; the least is {size_text(LEAST_LIMIT)}")
+        raise SpecError(
+            f"{tier.printable!r} is a limit of {size_text(limit_bytes)}; the least is {size_text(LEAST_LIMIT)}"
+        )
     store = Zcache(
         limit_bytes,
         codec=options.get("codec", "lz4"),
