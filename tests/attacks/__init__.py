@@ -1,0 +1,1 @@
+"""Attacks on the promises, kept: each once broke something, or covers what no other test does."""
