@@ -6,7 +6,8 @@ forked child forgets it in one assignment, locks included, and builds its own at
 executor, event loop or socket is never touched.
 
 Locks: `_Process.lock` guards its tables, `Shared._lock` the Readers and writers of one target; neither is held across
-I/O, and the second may be taken while the first is not.
+I/O or taken under the other. `Writing._lock` belongs to one write and is held while its names are flushed, which may
+ask a tier: only who begins or ends that write, or makes a Reader meanwhile, waits for it.
 """
 
 from __future__ import annotations
@@ -150,9 +151,14 @@ class _Process:
 
         given = (source.identity, str(settings.stack), str(settings.pool), str(settings.limit))
         with self.lock:
-            if given not in self._pools:
-                self._pools[given] = cleancache.connect(settings.stack, pool=settings.pool, limit=settings.limit)
-            return self._pools[given]
+            found = self._pools.get(given)
+        if found is None:
+            made = cleancache.connect(settings.stack, pool=settings.pool, limit=settings.limit)
+            with self.lock:
+                found = self._pools.setdefault(given, made)
+            if found is not made:  # another thread was first
+                made.close()
+        return found
 
     def threads(self) -> ThreadPoolExecutor:
         """The workers that async callers hop into."""
