@@ -27,7 +27,9 @@ WHOLE_LIMIT = 64 << 20  # a server that ignores Range: up to here the whole body
 
 # Parts of signed URLs that change with every redirect and say nothing about the bytes
 SIGNATURE = re.compile(
-    r"(?i)^(x-amz-|x-goog-|signature$|expires$|key-pair-id$|policy$|awsaccesskeyid$|googleaccessid$|sig$|se$|st$|sp$|sv$|sr$|sks?)"
+    r"(?i)^(x-amz-|x-goog-)"
+    r"|^(signature|expires|key-pair-id|policy|awsaccesskeyid|googleaccessid)$"
+    r"|^(sig|se|st|sp|sv|sr|skoid|sktid|skt|ske|sks|skv)$"  # Azure's
 )
 
 
@@ -104,28 +106,26 @@ class HttpSource:
         }
         place = f"{name} {_without_signature(url)}" if url != str(self._fs.encode_url(name)) else name
         is_private = "private" in control or "no-store" in control
-        strength, why = STRONG, ""
         if headers.get("Content-Encoding", "identity").lower() not in ("", "identity"):
             # what aiohttp hands out is decoded, so no length or range of the reply fits it
             return Version(b"", None, NONE, "the server encodes the body although it was asked not to", details, place)
+        strength, why = STRONG, ""
         if headers.get("Vary", "").strip() == "*":
             strength, why = NONE, "Vary: * says that no two replies need be alike"
         elif self._flaps.note(url, etag):
             strength, why = NONE, "the host gives one URL different ETags in turn"
         elif etag.startswith("W/"):
             strength, why = WEAK, "a weak ETag may stay the same while bytes change"
-        elif not etag and modified and _is_settled(headers):
-            strength, why = STRONG, ""
-        elif not etag and modified:
-            strength, why = NONE, "Last-Modified is younger than a minute and has a grain of a second"
-        elif not etag:
+        elif not etag and not modified:
             strength, why = NONE, "the server gives neither ETag nor Last-Modified"
+        elif not etag and not _is_settled(headers):
+            strength, why = NONE, "Last-Modified is younger than a minute and has a grain of a second"
         parts = token("etag", etag, size) if etag else token("modified", modified, size) if modified else b""
         return Version(parts, size, strength, why, details, place, is_private=is_private)
 
     async def _get(self, name: str, version: Version | None, offset: int, size: int | None) -> Fetched | None:
         headers = {}
-        if version is not None and version.token.startswith(b"4:etag") and not version.details["ETag"].startswith("W/"):
+        if version is not None and version.token and _is_strong(version.details["ETag"]):
             headers["If-Match"] = version.details["ETag"]
         is_encoded = version is not None and version.size is None and not version.token
         if (offset or size is not None) and not is_encoded:
@@ -149,14 +149,18 @@ class HttpSource:
             return await _body(reply, name, version, offset, size, fit=found.strength != NONE)
 
 
+def _is_strong(etag: str) -> bool:
+    """Say whether *etag* can be a condition: equal ones mean equal bytes."""
+    return bool(etag) and not etag.startswith("W/")
+
+
 def _is_same(found: Version, asked: Version) -> bool:
     """Say whether a reply is of the version asked for; a size that one of them does not tell is no difference."""
     if not asked.token:
         return True  # nothing to compare: such bytes are not put
-    etag = asked.details["ETag"]
-    told = ("ETag",) if etag and not etag.startswith("W/") else ("ETag", "Last-Modified")
+    told = ("ETag",) if _is_strong(asked.details["ETag"]) else ("ETag", "Last-Modified")
     return (
-        all(found.details[key] == asked.details[key] for key in told)
+        all(found.details[field] == asked.details[field] for field in told)
         and (found.size == asked.size or None in (found.size, asked.size))
         and found.place == asked.place
     )
@@ -192,9 +196,9 @@ async def _body(reply: Any, name: str, version: Version, offset: int, size: int 
 async def _skim(reply: Any, name: str, offset: int, stop: int) -> bytes:
     """The part [*offset*, *stop*) of a body that is too large to keep."""
     at, parts = 0, []
-    async for chunk in reply.content.iter_chunked(1 << 18):
-        parts.append(chunk[max(0, offset - at) : max(0, stop - at)])
-        at += len(chunk)
+    async for piece in reply.content.iter_chunked(1 << 18):
+        parts.append(piece[max(0, offset - at) : max(0, stop - at)])
+        at += len(piece)
         if at >= stop:
             reply.close()  # the rest is not wanted, so this connection cannot be used again
             break
@@ -227,6 +231,12 @@ def _is_settled(headers: Mapping[str, str]) -> bool:
 
 
 def _without_signature(url: str) -> str:
+    """*url* without the parameters that sign it.
+
+    >>> _without_signature("https://h/a?sku=1&X-Amz-Date=2&sig=3")
+    'https://h/a?sku=1'
+    """
     parts = urlsplit(url)
-    kept = [(key, value) for key, value in parse_qsl(parts.query, keep_blank_values=True) if not SIGNATURE.match(key)]
+    said = parse_qsl(parts.query, keep_blank_values=True)
+    kept = [(name, value) for name, value in said if not SIGNATURE.match(name)]
     return urlunsplit(parts._replace(query=urlencode(kept), fragment=""))

@@ -27,7 +27,7 @@ import time
 from typing import Any, Protocol
 
 from cleancache.errors import Changed
-from cleancache.source.base import NONE, STRONG, Clock, Fetched, FirstSeen, Garbled, Version, token
+from cleancache.source.base import NONE, STRONG, Clock, Fetched, FirstSeen, Garbled, Version
 from cleancache.source.stamp import Stamp, stamp_of
 
 YOUNG_NS = 2_000_000_000  # §3.1: FAT and zip stamp in steps of 2 s, ext4 in steps of 4 ms
@@ -166,15 +166,6 @@ class LocalSource:
         return True, False
 
 
-def token_of(path: str) -> bytes:
-    """The token of the file at *path* now; for tests and `audit`."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return stamp_of(fd).token
-    finally:
-        os.close(fd)
-
-
 def _expected(total: int, offset: int, size: int | None) -> int:
     """How many bytes [*offset*, *offset* + *size*) has in a file of *total*."""
     left = max(0, total - offset)
@@ -199,6 +190,3 @@ def _pread(fd: int, offset: int, size: int | None) -> bytes:
         parts.append(part)
         wanted = None if wanted is None else wanted - len(part)
     return b"".join(parts) if len(parts) != 1 else parts[0]
-
-
-__all__ = ["LocalSource", "token", "token_of"]
