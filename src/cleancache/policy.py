@@ -126,7 +126,7 @@ def touches_after(judgement: Verdict, touches: int) -> int:
 
 
 class Ghost:
-    """The names of pages that left the small queue unread a second time, in a table of fixed size.
+    """The names of pages that the order dropped, in a table of fixed size.
 
     A slot holds half of a name's hash and the time it was written, where time is the number of names written: a name
     is remembered for as many evictions as there are slots. A collision forgets the older name; a false match (1 in

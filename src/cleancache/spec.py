@@ -9,8 +9,8 @@ written `%3D`, or it would look like an option.
 
 Equal stacks have equal canonical text (options sorted, one way to encode), and the text *is* the identity of a slot.
 What is shown to people is `printable_text`, which never contains a credential (law P5). No clock, no lock, no I/O, and
-no knowledge of kinds. Every mistake is a `SpecError` of one sentence: what was asked, what is allowed, what to do. Wish
-W3.
+no knowledge of kinds but one: the setting `limit` is meant for a zcache (`with_limit`). Every mistake is a `SpecError`
+of one sentence: what was asked, what is allowed, what to do. Wish W3.
 """
 
 from __future__ import annotations
