@@ -33,16 +33,23 @@ if TYPE_CHECKING:
 
 
 def snapshot() -> dict[str, Stats]:
-    """What this process counted: each stack, by its text without secrets, and with it the Readers in use over it."""
+    """What this process counted: each stack, by its text without secrets, and with it the Readers in use over it.
+
+    The calls are those that the stack saw; their durations are the pools' own, of pools that a Reader has.
+    """
     from cleancache import registry
 
     found: dict[str, list[Stats]] = {}
     for slot in registry.default.slots():
         found.setdefault(slot.name, []).append(slot.stats())
     reading = sys.modules.get("cleancache.reader")
-    for reader in reading.live_readers() if reading is not None else ():
-        if (name := getattr(reader.pool.backend, "name", None)) in found:
-            found[name].append(reader.stats())
+    readers = reading.live_readers() if reading is not None else ()
+    counted = [(reader.pool, reader.stats()) for reader in readers]
+    for pool in {reader.pool for reader in readers}:
+        counted.append((pool, Stats(verb_seconds=pool.stats().verb_seconds)))
+    for pool, stats in counted:
+        if (name := getattr(pool.backend, "name", None)) in found:
+            found[name].append(stats)
     return {name: added_up(*parts) for name, parts in found.items()}
 
 

@@ -127,4 +127,5 @@ def test_a_process_counts_what_it_reads_whatever_reads_it(tmp_path: Path) -> Non
     assert f'cleancache_read_bytes_total{{from="cache",tier="{name}"}} {float(size)}' in metrics.text(
         metrics.snapshot()
     )
+    assert f'cleancache_verb_seconds_bucket{{le="+Inf",tier="{name}",verb="get"}}' in metrics.text(metrics.snapshot())
     registry.default.connect(name).close()
