@@ -63,6 +63,9 @@ def test_I1_connect_with_a_uuid_shares() -> None:
         ({"pool": "mine"}, "UUID"),
         ({"limit": "lots"}, "is no size"),
         ({"stack": "zcache:exclusive=yes:8M", "pool": UUID}, "exclusive"),
+        ({"stack": "zcache:exclusive=on:8M", "pool": UUID}, "exclusive"),
+        ({"stack": "zcache:pressure=perhaps:8M"}, "neither yes nor no"),
+        ({"stack": "zcache:password=hush:8M"}, r"password=\*\*\*"),
     ],
 )
 def test_a_mistake_raises_at_connect(arguments: dict[str, str], says: str) -> None:

@@ -62,6 +62,7 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
         (["cat", "x", "--range", "a:b"], "START:END"),
         (["cat", "x", "-o", "anon"], "NAME=VALUE"),
         (["cat", "x", "-o", "max_stale=3"], "--max-stale"),
+        (["cat", "x", "-o", "pool=6f1c"], "set CLEANCACHE_POOL"),
         (["cat", "x", "-o", "a=1", "-o", "a.b=1"], "has no place"),
         (["cat", "x", "--limit", "lots"], "lots"),
         (["cat", "x", "--stack", "zcache:+"], "zcache:256M"),
