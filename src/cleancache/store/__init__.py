@@ -377,6 +377,6 @@ def _waker(store: weakref.ref[Store]) -> Callable[[], object]:
     def wake() -> None:
         alive = store()
         if alive is not None:
-            alive._wake()
+            alive._nudge()
 
     return wake

@@ -58,6 +58,8 @@ class Puts:
         meta = size << LENGTH_BITS | size  # raw
         check = _hash(data, meta ^ core.secret)
         header = _pack(check, meta, core.stamp, handle.pool + handle.object, handle.page)
+        if self._is_background and self._reclaimer is None and not self._is_closed:
+            self._wake()
         with core.lock:
             core.puts += 1
             done = self._place(handle, data, header, check)
@@ -104,7 +106,7 @@ class Puts:
                 done = self._place(handle, data, header, check)
                 if done is not None:
                     return done
-                self._wake()
+                self._nudge()
             return self._refuse(handle, "full")
 
     def _place(self, handle: Handle, data: Buffer, header: bytes, check: int) -> bool | None:
@@ -200,12 +202,17 @@ class Puts:
         self._inside = False
 
     def _wake(self) -> bool:
-        """Let the thread make room; False if there is none."""
+        """Let the thread make room, and start it if it does not run; False if there is none."""
         if not self._is_background:
             return False
-        if self._reclaimer is None:
-            self._reclaimer = reclaim.Reclaimer(self._core, self._codec)
-        if not self._reclaimer.start():
+        with self._core.lock:
+            reclaimer = self._reclaimer = self._reclaimer or reclaim.Reclaimer(self._core, self._codec)
+        if not reclaimer.start():
             return False
-        self._reclaimer.wake()
+        reclaimer.wake()
         return True
+
+    def _nudge(self) -> None:
+        """Tell the thread, if it runs, that room may be short. Takes no lock."""
+        if self._reclaimer is not None:
+            self._reclaimer.wake()

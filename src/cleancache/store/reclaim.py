@@ -15,8 +15,10 @@ Locks: `reclaim_lock` first (whoever frees segments), then `lock`. Laws M2, M4â€
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import weakref
+from queue import Empty, SimpleQueue
 from typing import Final
 
 from cleancache import codec as codecs
@@ -285,33 +287,36 @@ class Reclaimer:
     def __init__(self, core: Core, codec: Codec) -> None:
         self._core = weakref.ref(core)
         self._codec = codec
-        self._wake = threading.Event()
+        self._wake: SimpleQueue[None] = SimpleQueue()  # an Event has a lock that an interrupt or a finaliser can hold
         self._is_stopped = False
         self._thread: threading.Thread | None = None
         self.ahead = max(2, min(8, core.room_segments() // 16))
 
     def start(self) -> bool:
-        """Start the thread if it does not run; False if the host allows none."""
-        if self._thread is not None:
+        """Start the thread if it does not run; False if the host allows none. Never under a lock: it waits for the
+        thread, in which a finaliser may run first."""
+        if self._thread is not None and (self._thread.ident is None or self._thread.is_alive()):
             return True
-        thread = threading.Thread(target=self._run, name="cleancache-reclaim", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="cleancache-reclaim", daemon=True)
         try:
-            thread.start()
+            self._thread.start()
         except RuntimeError:
+            self._thread = None
             return False
-        self._thread = thread
         return True
 
     def wake(self) -> None:
-        """Tell the thread that room is short."""
-        self._wake.set()
+        """Tell the thread that room is short. Takes no lock."""
+        if self._wake.empty():
+            self._wake.put(None)
 
     def stop(self) -> None:
         """End the thread, after the step it is in."""
         self._is_stopped = True
-        self._wake.set()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(1.0)
+        self._wake.put(None)
+        thread = self._thread
+        if thread is not None and thread.is_alive() and thread is not threading.current_thread():
+            thread.join(1.0)
 
     def is_due(self, core: Core) -> bool:
         """Say whether fewer empty segments are in reserve than there should be."""
@@ -319,14 +324,15 @@ class Reclaimer:
 
     def _run(self) -> None:
         while not self._is_stopped:
-            self._wake.wait(_IDLE_S)
-            self._wake.clear()
+            with contextlib.suppress(Empty):
+                self._wake.get(timeout=_IDLE_S)
             core = self._core()
             if core is None:
                 return
-            while not self._is_stopped and self.is_due(core) and step(core, self._codec):
-                pass
-            self._populate(core)
+            with contextlib.suppress(MemoryError):  # law M13: there is less to reclaim with; the next wake tries again
+                while not self._is_stopped and self.is_due(core) and step(core, self._codec):
+                    pass
+                self._populate(core)
             del core
 
     def _populate(self, core: Core) -> None:
