@@ -50,8 +50,12 @@ def _run(arguments: list[str], say: Say) -> int:
             app.invoke(context)
     except click.exceptions.Exit as end:
         return end.exit_code
-    except click.UsageError as mistake:
+    except click.exceptions.NoArgsIsHelpError as mistake:
         mistake.show()
+        return USAGE
+    except click.UsageError as mistake:
+        path = mistake.ctx.command_path if mistake.ctx else NAME
+        say.problem(f"{mistake.format_message()} (see '{path} --help')")
         return USAGE
     except click.ClickException as answer:
         say.problem(answer.message)

@@ -25,6 +25,7 @@ REMEDIES = {
     "none": "say --immutable if nothing changes under this name (in a file: [[source]] match = …, immutable = true)",
     "weak": "say --max-stale 30s if a version may be that old, or --immutable (in a file: [[source]] match = …)",
 }
+SIZELESS = "have the server tell the length (Content-Length, no Content-Encoding); no option of ours replaces that"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +46,14 @@ def findings(access: Access, url: str | None) -> Iterator[Finding]:
         settings = config.resolve(url, **access.flags.settings())
         tiers = with_limit(parse_stack(settings.stack), settings.limit)
     except SpecError as mistake:
-        yield Finding("configuration", "bad", str(mistake), "cleancache config show --origin names the place")
+        yield Finding("configuration", "bad", str(mistake), "correct it there; nothing is read before that")
         return
     yield Finding("configuration", "ok", f"stack {printable_text(tiers)}, page size {size_text(settings.page_size)}")
     found = [*back_ends([tier.kind for tier in tiers]), *sizes(tiers)]
     yield from found
-    if tiers and all(each.verdict != "bad" for each in found):
+    if not tiers:
+        yield Finding("stack", "note", "no tier: every read goes to the source", "name one by --stack, as zcache:1G")
+    elif len(tiers) > 1 or all(each.verdict != "bad" for each in found):
         yield from limit(access, settings)
     yield from memory()
     if url is not None:
@@ -170,9 +173,12 @@ def source(access: Access, url: str) -> Iterator[Finding]:
     version = opened.version
     why = opened.why or version.why
     said = f"{version.strength}{f': {why}' if why else ''}"
-    if opened.is_cached:
+    if opened.is_cached and not parse_stack(place.settings.stack):
+        yield Finding("version", "note", f"{said}; without a tier none of its pages is kept")
+    elif opened.is_cached:
         yield Finding("version", "ok", f"{said}; its pages are kept")
     elif version.is_barred:
         yield Finding("version", "bad", f"{said}; never cached", "read it without cleancache")
     else:
-        yield Finding("version", "bad", f"{said}; not cached", REMEDIES.get(version.strength, ""))
+        remedy = SIZELESS if opened.size is None else REMEDIES.get(version.strength, "")
+        yield Finding("version", "bad", f"{said}; not cached", remedy)

@@ -30,6 +30,13 @@ class Commands(click.Group):
             raise click.UsageError(f"no command '{args[0]}'; {known}", ctx)
         return super().resolve_command(ctx, args)
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """As click, with whole sentences: its own end in dots after 45 characters."""
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        rows = [(name, command.get_short_help_str(limit=1000)) for name, command in commands if command is not None]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
 
 def _quiet(context: click.Context, _: click.Parameter, value: bool) -> None:
     context.ensure_object(Say).settle(quiet=value)

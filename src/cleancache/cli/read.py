@@ -33,7 +33,10 @@ def cat(say: Say, urls: tuple[str, ...], span: str | None, flags: Flags) -> None
     start, end = _span(span)
     with Access(flags) as access:
         for url in urls:
-            for item in access.items(url, below=False):
+            items = list(access.items(url, below=False))
+            if not items:
+                raise click.ClickException(f"the source has nothing of this pattern: {hide(url)}")
+            for item in items:
                 for piece in pieces(item, start, end):
                     sys.stdout.buffer.write(piece)
         sys.stdout.buffer.flush()

@@ -16,8 +16,10 @@ from typing import Any
 
 import click
 
+from cleancache.errors import Error
+
 _USER_PART = re.compile(r"(?<=//)[^/@\s'\"]+@")
-_QUERY = re.compile(r"(?<=[?&])([A-Za-z0-9_.-]+)=[^&\s'\"]+")
+_QUERY = re.compile(r"(?<=[?&])([A-Za-z0-9_.-]+)=[^&\s'\"]*[^&\s'\":,;)]")
 
 
 class Say:
@@ -80,7 +82,7 @@ def hide(text: str) -> str:
     """The same text without credentials.
 
     >>> hide("https://me:secret@host/a?X-Amz-Signature=abc: refused")
-    'https://host/a?X-Amz-Signature=… refused'
+    'https://host/a?X-Amz-Signature=…: refused'
     """
     return _QUERY.sub(r"\1=…", _USER_PART.sub("", text))
 
@@ -104,6 +106,8 @@ def sentence(error: BaseException) -> str:
         return f"the source did not answer in time: {text}"
     if isinstance(error, ImportError):
         return f"a library is missing: {text}"
-    if isinstance(error, (OSError, ValueError)):
+    if isinstance(error, click.ClickException):
+        return error.format_message()
+    if isinstance(error, (OSError, ValueError, Error)):
         return text
     return f"{type(error).__name__}: {text}"
