@@ -13,7 +13,8 @@ A flush that answers False is *not* owed here: the tier holds it as far as this 
 itself.
 
 `ask` and `offer` are `get` and `put` that also say why: bytes or a reason, True or a reason. A refusal and a miss are
-values.
+values. A get may also name a buffer to copy into (`get_into`, which a tier need not have), which saves a copy where
+many pages make one result; it counts and fails as any get does.
 
 The lock guards debts, breaker and the set of pools; it is never held across a call of the tier. `except Exception`
 stands here because a tier may raise anything; KeyboardInterrupt and its like pass through, but what was under way is
@@ -52,6 +53,24 @@ def attempt(work: Callable[[], T]) -> tuple[T | None, Exception | None]:
         return None, fault
 
 
+def copying(backend: Backend) -> Callable[[Handle, memoryview], int]:
+    """`get_into` of *backend*, made of its `get` if it has none."""
+    get = backend.get
+
+    def get_into(handle: Handle, into: memoryview) -> int:
+        data = get(handle)
+        if data is None:
+            return 0
+        if type(data) is not bytes:
+            raise TypeError(f"get gave {type(data).__name__}, not bytes or None")
+        if len(data) <= len(into):
+            into[: len(data)] = data
+        return len(data)
+
+    own: Callable[[Handle, memoryview], int] | None = getattr(backend, "get_into", None)
+    return own or get_into
+
+
 class Guard:
     """A back end in front of another one whose faults become misses, refusals and debts.
 
@@ -86,6 +105,7 @@ class Guard:
         self._last = Stats()
         self._log_at = float("-inf")
         self._get, self._put = backend.get, backend.put
+        self._get_into = copying(backend)
         self._count_get, self._count_hit = self.account.gets.step, self.account.hits.step
 
     @property
@@ -104,29 +124,32 @@ class Guard:
         """Keep *data*, or refuse; what could not be told to the tier is owed."""
         return self.offer(handle, data) is True
 
-    def ask(self, handle: Handle) -> bytes | str:
-        """The bytes of *handle*, or the reason of the miss."""
+    def ask(self, handle: Handle, into: memoryview | None = None) -> bytes | int | str:
+        """The bytes of *handle*, or the reason of the miss.
+
+        With *into* (as `Pool.get_into` has it): the length of the page, which was copied there if it has room.
+        """
         self._count_get()
         try:
             if self._is_odd and (reason := self._obstacle(handle)):
                 return self._miss(reason)
             began = 0.0 if self._deadline_s is None else self._clock()
-            data = self._get(handle)
+            found = self._get(handle) if into is None else self._get_into(handle, into) or None
         except Exception as fault:
             return self._miss(self._blame(handle, fault))
         except BaseException:
             self._release_probe()
             self._miss("down")
             raise
-        if data is not None and type(data) is not bytes:
-            return self._miss(self._blame(handle, TypeError(f"get gave {type(data).__name__}, not bytes or None")))
+        if found is not None and type(found) is not (bytes if into is None else int):
+            return self._miss(self._blame(handle, TypeError(f"a get gave {type(found).__name__}")))
         if (self._is_odd or self._breaker.failures or self._deadline_s is not None) and self._came_back(began):
             return self._miss("empty")
-        if data is None:
+        if found is None:
             self.account.nothing.step()
             return "absent"
         self._count_hit()
-        return data
+        return found
 
     def offer(self, handle: Handle, data: Buffer) -> bool | str:
         """True: kept; or the reason of the refusal, as far as it can be told from here."""
@@ -239,6 +262,7 @@ class Guard:
             with self._lock:
                 self._debts = Debts()  # what is owed to a closed tier dies with it; a slot asked before
                 self._backend, self._get, self._put = gone, gone.get, gone.put
+                self._get_into = copying(gone)
 
     # -- the end, as the slot needs it
 

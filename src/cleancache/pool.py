@@ -24,6 +24,7 @@ from collections.abc import Callable
 
 from cleancache.backend import Backend, Buffer, Stats
 from cleancache.errors import SpecError
+from cleancache.guard import copying
 from cleancache.handle import POOL_BYTES, Handle, Scope, is_valid, private_pool, scope_is_valid
 from cleancache.slot import Slot
 from cleancache.tally import Reasons, Tally, drained
@@ -66,7 +67,7 @@ class Pool:
         self.id = private_pool() if id is None else id
         self.is_shared = shared
         self.backend = backend
-        self._ask, self._offer = _with_reasons(backend)
+        self._ask, self._ask_into, self._offer = _with_reasons(backend)
         self._clock = clock
         if isinstance(backend, Slot):
             backend.join(self.id, shared=shared)
@@ -119,6 +120,35 @@ class Pool:
             return data
         self._missed.step(data if type(data) is str else "absent")
         return None
+
+    def get_into(self, handle: Handle, into: memoryview) -> int:
+        """As `get`, with the page copied into *into*: its length, 0 for a miss.
+
+        After a miss *into* holds anything; so it does after a length that it has no room for. Units and shapes: *into*
+        is contiguous and writable, format B. Cost: a copy and an allocation less than `get`, where the tier can.
+        """
+        turn = self._gets.step()
+        if (handle[0] != self.id or self._is_odd) and (reason := self._obstacle(handle)):
+            self._missed.step(reason)
+            return 0
+        try:
+            if turn & (SAMPLE - 1):
+                found = self._ask_into(handle, into)
+            else:
+                began = self._clock()
+                found = self._ask_into(handle, into)
+                self._took("get", self._clock() - began)
+        except BaseException:
+            self._missed.step("down")
+            raise
+        if type(found) is int and found > 0:
+            if self._is_odd and (reason := self._obstacle(handle)):  # closed meanwhile: the result is void
+                self._missed.step(reason)
+                return 0
+            self._hits.step()
+            return found
+        self._missed.step(found if type(found) is str else "absent")
+        return 0
 
     def put(self, handle: Handle, data: Buffer) -> bool:
         """Keep a copy of *data*, or refuse."""
@@ -299,15 +329,17 @@ class _Landing:
         self.is_shut = False
 
 
-Asks = Callable[[Handle], "bytes | str | None"]
+Asks = Callable[[Handle], "bytes | int | str | None"]
+AsksInto = Callable[[Handle, memoryview], "bytes | int | str | None"]
 Offers = Callable[[Handle, Buffer], "bool | str"]
 
 
-def _with_reasons(backend: Backend) -> tuple[Asks, Offers]:
+def _with_reasons(backend: Backend) -> tuple[Asks, AsksInto, Offers]:
     """The verbs of *backend* that also say why, if it has them."""
     ask: Asks = getattr(backend, "ask", backend.get)
+    ask_into: AsksInto = getattr(backend, "ask", None) or copying(backend)
     offer: Offers = getattr(backend, "offer", backend.put)
-    return ask, offer
+    return ask, ask_into, offer
 
 
 def _after_fork() -> None:

@@ -97,15 +97,15 @@ class Slot:
         """Keep *data*, or refuse."""
         return self.offer(handle, data) is True
 
-    def ask(self, handle: Handle) -> bytes | str:
-        """The bytes of *handle*, or the reason of the miss."""
+    def ask(self, handle: Handle, into: memoryview | None = None) -> bytes | int | str:
+        """The bytes of *handle*, or, with *into*, the length of the page copied there; or the reason of the miss."""
         guard = self._guard
         if guard is None and (self._retry_at is None or (guard := self._try_again()) is None):
             self._gets.step()
             reason = "down" if self.is_closed else "empty" if is_valid(handle) else "malformed"
             self._missed.step(reason)
             return reason
-        return guard.ask(handle)  # a guard that is leaving voids its own results
+        return guard.ask(handle, into)  # a guard that is leaving voids its own results
 
     def offer(self, handle: Handle, data: Buffer) -> bool | str:
         """True: kept; or the reason of the refusal."""
