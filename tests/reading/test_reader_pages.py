@@ -6,11 +6,12 @@ import random
 
 import pytest
 
+from cleancache.backend import READER_BYTES
 from cleancache.errors import SpecError
 from cleancache.handle import Handle
 from cleancache.pool import Pool
 from cleancache.reader import Reader
-from cleancache.reader.raw import LIMIT_BYTES, RawPages, raw_pages
+from cleancache.reader.raw import RawPages, raw_pages
 from cleancache.testing import FakeClock
 from tests.reading.sources import DictBackend, DictSource
 
@@ -80,6 +81,69 @@ def test_readinto_fills_the_buffer_of_the_caller(pool: Pool) -> None:
     assert reader.readinto(opened, len(CONTENT) - 5, memoryview(buffer)) == 5
     assert buffer[:5] == CONTENT[-5:]
     assert reader.readinto(opened, len(CONTENT) + 5, memoryview(buffer)) == 0
+
+
+def test_readinto_takes_any_buffer_that_can_be_written(pool: Pool) -> None:
+    source = DictSource({"a": CONTENT})
+    reader = reader_of(source, pool)
+    opened = reader.open("a")
+    buffer = bytearray(4 * PAGE)
+
+    for _ in range(2):
+        assert reader.readinto(opened, 0, memoryview(buffer)[::2]) == 2 * PAGE
+        assert buffer[::2] == CONTENT[: 2 * PAGE]
+        with pytest.raises(TypeError):
+            reader.readinto(opened, 0, memoryview(bytes(2 * PAGE)))
+
+    assert "down" not in pool.stats().misses  # and nobody took that for a fault of the tier
+
+
+class Scribbler(DictBackend):
+    """Copies half of each third page, then says that it has none."""
+
+    def get_into(self, handle: Handle, into: memoryview) -> int:
+        data = self.get(handle)
+        if data is None or handle.page % 3 == 2:
+            into[: len(into) // 2] = b"?" * (len(into) // 2)
+            return 0
+        into[: len(data)] = data
+        return len(data)
+
+
+def test_V6_what_a_tier_left_in_the_buffer_before_it_missed_is_overwritten() -> None:
+    source = DictSource({"a": CONTENT})
+    pool = Pool(Scribbler())
+    reader = reader_of(source, pool)
+    opened = reader.open("a")
+
+    for offset in (0, 0, 1, PAGE, PAGE + 7):
+        assert reader.read(opened, offset, len(CONTENT)) == CONTENT[offset:]
+        buffer = bytearray(5 * PAGE)
+        assert reader.readinto(opened, offset, memoryview(buffer)) == 5 * PAGE
+        assert buffer == CONTENT[offset : offset + 5 * PAGE]
+
+    source.change("a", CONTENT[::-1])
+    with pytest.raises(OSError, match=r"[Ss]tale"):  # its version is gone and its pages are not whole
+        reader.read(opened, 0, len(CONTENT))
+
+
+def test_pages_that_are_read_whole_and_once_put_out_no_raw_page(open_pool: Pool) -> None:
+    source = DictSource({"a": CONTENT, "b": bytes(PAGE) * 600})
+    reader = reader_of(source, open_pool)
+    near, scan = reader.open("a"), reader.open("b")
+    reader.read(scan, 0, 600 * PAGE)
+    reader.read(near, 0, 10)
+
+    for page in range(600):
+        reader.read(scan, page * PAGE, PAGE)
+
+    gets = open_pool.stats().gets
+    assert reader.at_hand(near, 0) == CONTENT[:PAGE]
+    assert reader.at_hand(scan, 7) is None
+    for _ in range(3):
+        assert reader.read(scan, 7 * PAGE, PAGE) == bytes(PAGE)
+    assert reader.at_hand(scan, 7) == bytes(PAGE)
+    assert open_pool.stats().gets - gets <= 2
 
 
 def test_neighbouring_misses_are_one_request(open_pool: Pool) -> None:
@@ -229,7 +293,7 @@ def test_M1_the_raw_pages_of_the_process_stay_under_a_mebibyte() -> None:
     assert table.get((b"p", b"o", 99), 0) is not None
     assert table.get((b"p", b"o", 0), 0) is None
     assert table.get((b"p", b"o", 99), 1) is None
-    assert LIMIT_BYTES == 1 << 20
+    assert READER_BYTES == 1 << 20
 
 
 def test_a_closed_reader_gives_its_raw_pages_back(open_pool: Pool) -> None:

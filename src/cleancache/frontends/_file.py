@@ -96,9 +96,20 @@ class CleancacheFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec ship
         loc = self.loc
         start, held, page = self._kept
         at = loc - start
-        if type(length) is int and at >= 0 <= length and at + length <= held:
-            self.loc = loc + length
-            return page[at : at + length]
+        if type(length) is int and length >= 0:
+            if at >= 0 and at + length <= held:
+                self.loc = loc + length
+                return page[at : at + length]
+            at = loc % self._page_size
+            if at + length <= self._page_size and loc + length <= (self._opened.version.size or 0) and not self._closed:
+                near = self._reader.at_hand(self._opened, loc // self._page_size)
+                if near is None:
+                    near = self._steadily(self._page, loc)
+                else:
+                    self._kept, self._is_told = (loc - at, len(near), near), True
+                data = near[at : at + length]  # less, if the file starts again under a version that is shorter
+                self.loc = loc + len(data)
+                return data
         data = self._steadily(self._take, -1 if length is None else int(length))
         self.loc = loc + len(data)
         return data

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from cleancache.backend import MAX_PAGE_BYTES, Buffer, Stats
 from cleancache.errors import Changed, SpecError
+from cleancache.handle import Handle
 from cleancache.reader.counts import Counts
 from cleancache.reader.direct import Direct
 from cleancache.reader.gather import FILL_DEADLINE_S, REQUEST_BYTES, Gather
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 PAGE_SIZE = 65536  # performance lesson 10
 MIN_PAGE_SIZE = 4096
 READAHEAD = 4 << 20
+_new = tuple.__new__  # `_new(Handle, …)` is `Handle(…)` at half the cost
+
 TRIES = 8  # versions a read goes through before it says that the object does not hold still
 
 
@@ -106,17 +109,16 @@ class Reader:
         Raises: OSError(ESTALE) when this version can no longer be read; the source's own errors.
         Cost: a slice, when the page was read just now.
         """
-        version_size = opened.version.size
-        if version_size is not None:
-            size = min(size, version_size - offset)
+        total = opened.version.size
+        if total is not None and offset + size > total:
+            size = total - offset
         if size <= 0:
             return b""
         try:
             if not opened.is_cached:
                 return self._direct.read(opened, offset, size)
-            page = offset >> self._shift
-            if (offset + size - 1) >> self._shift == page:
-                return self._read_small(opened, page, offset, size)
+            if offset >> self._shift == (offset + size - 1) >> self._shift:
+                return self._read_small(opened, offset, size)
             buffer = io.BytesIO(bytes(size))  # one result buffer (performance lesson 2)
             with buffer.getbuffer() as view:
                 self._fill(opened, offset, view)
@@ -127,7 +129,7 @@ class Reader:
     def readinto(self, opened: Opened, offset: int, into: memoryview) -> int:
         """As `read`, into *into*; the number of bytes."""
         view = into.cast("B") if into.format != "B" or into.ndim != 1 else into
-        if not opened.is_cached:
+        if not opened.is_cached or view.readonly or not view.contiguous:  # no tier can copy into the latter
             data = self.read(opened, offset, len(view))
             view[: len(data)] = data
             return len(data)
@@ -189,51 +191,60 @@ class Reader:
                 tell(min(stop << self._shift, opened.known_size) - (page << self._shift))
         return opened.known_size
 
-    def _read_small(self, opened: Opened, page: int, offset: int, size: int) -> bytes:
-        """A range inside one page."""
-        mark = self.pool.mark(opened.object)
-        at = offset - (page << self._shift)
-        if not self._is_audited and not self._gather.is_distrusted:
-            data: Buffer | None = raw_pages.get((self.pool.id, opened.object, page), mark)
-            if data is not None:
-                self._counts.gave(size, 0)
-                if opened.window_pages:
-                    self._gather.advance(opened, offset, offset + size, has_missed=False)
-                else:
-                    opened.next_offset = offset + size
-                assert isinstance(data, bytes)
-                return data if len(data) == size else data[at : at + size]
-        data = self._gather.one(opened, page, mark)
+    def at_hand(self, opened: Opened, page: int) -> bytes | None:
+        """The whole *page*, read and counted, if it was read just now; else None.  Raises: nothing.
+
+        Cost: a look into a dict; front ends ask it before they prepare for more.
+        """
+        if self._is_audited or self._gather.is_distrusted:
+            return None
+        pool, obj = self.pool, opened.object
+        data = raw_pages.get((pool.id, obj, page), pool.mark(obj))
         if data is not None:
-            cached, fetched = size, 0
-        else:
+            self._gave(opened, page << self._shift, len(data), 0)
+        return data
+
+    def _read_small(self, opened: Opened, offset: int, size: int) -> bytes:
+        """A range inside one page."""
+        pool, obj, page = self.pool, opened.object, offset >> self._shift
+        handle = _new(Handle, (pool.id, obj, page))
+        mark = pool.mark(obj)
+        data: Buffer | None = None
+        fetched = 0
+        is_plain = not (self._is_audited or self._gather.is_distrusted)
+        if is_plain:
+            data = raw_pages.get(handle, mark)
+        if data is None:
+            page_bytes = data = self._gather.one(opened, handle)
+            if page_bytes is not None and is_plain and (size < len(page_bytes) or raw_pages.is_met_again(handle)):
+                raw_pages.keep(handle, page_bytes, mark)
+        if data is None:
             found: list[Buffer] = []
 
             def sink(_page: int, data: Buffer) -> int:
                 found.append(data)
                 return size
 
-            cached, fetched = self._gather.fetch(opened, [page], sink)
+            _, fetched = self._gather.fetch(opened, [page], sink)
             data = found[0]
-        self._counts.gave(cached, fetched)
-        self._gather.advance(opened, offset, offset + size, has_missed=fetched > 0)
-        if len(data) == size and isinstance(data, bytes):
+        self._gave(opened, offset, size, fetched)
+        if len(data) == size and type(data) is bytes:
             return data
+        at = offset - (page << self._shift)
         return bytes(data[at : at + size])
+
+    def _gave(self, opened: Opened, offset: int, size: int, fetched: int) -> None:
+        """A read is over; *fetched* of its bytes came from the source."""
+        self._counts.gave(size - fetched, fetched)
+        if fetched or opened.window_pages:
+            self._gather.advance(opened, offset, offset + size, has_missed=fetched > 0)
+        else:
+            opened.next_offset = offset + size  # all that `advance` would do
 
     def _fill(self, opened: Opened, offset: int, view: memoryview) -> None:
         """All of *view*, from *offset* on; counted."""
-        shift, stop = self._shift, offset + len(view)
-
-        def sink(page: int, data: Buffer) -> int:
-            start = page << shift
-            low, high = max(offset, start), min(stop, start + len(data))
-            view[low - offset : high - offset] = memoryview(data)[low - start : high - start]
-            return high - low
-
-        cached, fetched = self._gather.collect(opened, range(offset >> shift, ((stop - 1) >> shift) + 1), sink)
-        self._counts.gave(cached, fetched)
-        self._gather.advance(opened, offset, stop, has_missed=fetched > 0)
+        fetched = self._gather.fill(opened, offset, view)
+        self._gave(opened, offset, len(view), fetched)
 
     def _ranges(self, opened: Opened, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         if opened.size is None:
@@ -282,7 +293,7 @@ class Reader:
         if not opened.is_cached:
             return self._direct.read(opened, low, stop - low)
         if low >> self._shift == (stop - 1) >> self._shift:
-            return self._read_small(opened, low >> self._shift, low, stop - low)
+            return self._read_small(opened, low, stop - low)
         buffer = io.BytesIO(bytes(stop - low))
         with buffer.getbuffer() as view:
             self._fill(opened, low, view)

@@ -6,6 +6,7 @@ call did not fetch them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from threading import Lock
 
 from cleancache.backend import Stats
@@ -72,35 +73,41 @@ class Costs:
 
     def __init__(self) -> None:
         self._source_s = 0.0
-        self._slow_gets = self._slow_puts = 0  # in a row
-        self._until = float("-inf")
+        self.slow_gets = self.slow_puts = 0  # in a row
+        self.until: float | None = None  # the cache is left alone so long
 
-    def asked(self, seconds: float, now: float) -> None:
+    def asked(self, seconds: float, clock: Callable[[], float]) -> None:
         """A get of one page took so long."""
         if seconds > SLOW_S:
-            self._slow_gets = self._judge(seconds, now, self._slow_gets)
-        elif self._slow_gets:
-            self._slow_gets = 0
+            self.slow_gets = self._judge(seconds, clock, self.slow_gets)
+        elif self.slow_gets:
+            self.slow_gets = 0
 
-    def offered(self, seconds: float, now: float) -> None:
+    def offered(self, seconds: float, clock: Callable[[], float]) -> None:
         """A put of one page took so long."""
         if seconds > SLOW_S:
-            self._slow_puts = self._judge(seconds, now, self._slow_puts)
-        elif self._slow_puts:
-            self._slow_puts = 0
+            self.slow_puts = self._judge(seconds, clock, self.slow_puts)
+        elif self.slow_puts:
+            self.slow_puts = 0
 
-    def _judge(self, seconds: float, now: float, slow: int) -> int:
+    def _judge(self, seconds: float, clock: Callable[[], float], slow: int) -> int:
         if not 0 < self._source_s * SLOWER < seconds:
             return 0
         if slow + 1 < SAMPLES:
             return slow + 1
-        self._until = now + BYPASS_S
+        self.until = clock() + BYPASS_S
         return SAMPLES - 1  # after the rest one slow call more is enough
 
     def source(self, seconds: float) -> None:
         """A page from the source took so long."""
         self._source_s = seconds if self._source_s == 0.0 else self._source_s + (seconds - self._source_s) / 4
 
-    def is_bypassed(self, now: float) -> bool:
-        """Say whether to leave the cache alone now."""
-        return now < self._until
+    def is_bypassed(self, clock: Callable[[], float]) -> bool:
+        """Say whether to leave the cache alone now.  Cost: no look at the clock while the cache is well."""
+        until = self.until
+        if until is None:
+            return False
+        if clock() < until:
+            return True
+        self.until = None
+        return False

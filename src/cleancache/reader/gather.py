@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 from cleancache.backend import Buffer
 from cleancache.errors import Changed
 from cleancache.handle import Handle, Scope
-from cleancache.reader.counts import Costs, Counts
+from cleancache.reader.counts import SLOW_S, Costs, Counts
 from cleancache.reader.flights import Flight, Flights, workers
 from cleancache.reader.names import Names
 from cleancache.reader.opened import Opened
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Sink = Callable[[int, Buffer], int]  # page, its bytes → how many of them the caller gets
+_new = tuple.__new__  # `_new(Handle, …)` is `Handle(…)` at half the cost
 
 SIDE_BY_SIDE = 8  # requests of one call at a time
 REQUEST_BYTES = 8 << 20  # neighbouring misses are merged up to this much
@@ -116,6 +117,10 @@ class Gather:
 
     # -- pages ---------------------------------------------------------------------------------------------------------
 
+    def is_asked(self) -> bool:
+        """Say whether the cache is asked now: nothing it gave was wrong, and it is worth the time (X41)."""
+        return not self.is_distrusted and not self._costs.is_bypassed(self._clock)
+
     def collect(self, opened: Opened, pages: Iterable[int], sink: Sink) -> tuple[int, int]:
         """Give every one of *pages* (ascending) to *sink*, in any order; (bytes from the cache, bytes from the source).
 
@@ -123,7 +128,7 @@ class Gather:
         """
         wanted = list(pages)
         cached, missing = 0, wanted
-        if not self.is_distrusted and not self._costs.is_bypassed(self._clock()):
+        if self.is_asked():
             cached, missing = self._held(opened, wanted, sink)
             if self.is_distrusted:  # an audit failed just now: nothing of what the cache gave may stay in the buffer
                 cached, missing = 0, wanted
@@ -135,10 +140,11 @@ class Gather:
     def _held(self, opened: Opened, wanted: list[int], sink: Sink) -> tuple[int, list[int]]:
         """What the pool has of *wanted* goes to *sink*; (bytes given, pages missing)."""
         get, pool, obj, length = self._pool.get, self._pool.id, opened.object, opened.page_length
-        cached, missing, size = 0, [], self._page_size
+        missing: list[int] = []
+        cached, size = 0, self._page_size
         begun = perf_counter()
         for page in wanted:
-            data = get(Handle(pool, obj, page))
+            data = get(_new(Handle, (pool, obj, page)))
             if data is None:
                 missing.append(page)
             elif len(data) != length(page, size):
@@ -148,29 +154,68 @@ class Gather:
                 missing.append(page)
             else:
                 cached += sink(page, data)
-        self._costs.asked((perf_counter() - begun) / len(wanted), self._clock())
+        self._costs.asked((perf_counter() - begun) / len(wanted), self._clock)
         return cached, missing
 
-    def one(self, opened: Opened, page: int, mark: int) -> bytes | None:
-        """One page from the pool, whole and of the right length, or None: for reads inside a page, which are most.
+    def fill(self, opened: Opened, offset: int, into: memoryview) -> int:
+        """Fill *into* with what *opened* has from *offset* on; how many of these bytes this call fetched.
 
-        It stays among the raw pages; *mark* is the object's flush count from before this call.
+        A page that is wanted whole is copied where it belongs by the tier itself, so before the return *into* may hold
+        anything. Raises: Changed, or the source's own error; then nothing of *into* may be handed out (V6).
         """
-        now = self._clock()
-        if self.is_distrusted or self._costs.is_bypassed(now):
-            return None
-        pool, obj = self._pool.id, opened.object
+        size, length = self._page_size, len(into)
+        stop = offset + length
+        page = offset // size
+        at = page * size - offset  # where in *into* the page begins, or how far before
+
+        def sink(page: int, data: Buffer) -> int:
+            start = page * size
+            low, high = max(offset, start), min(stop, start + len(data))
+            into[low - offset : high - offset] = memoryview(data)[low - start : high - start]
+            return high - low
+
+        if self._audit_every or not self.is_asked():
+            return self.collect(opened, range(page, -(-stop // size)), sink)[1]
+        pool, obj, get, get_into = self._pool.id, opened.object, self._pool.get, self._pool.get_into
+        ends = length if stop == opened.version.size else length - size  # a page that begins later is wanted in part
+        missing: list[int] = []
         begun = perf_counter()
-        data = self._pool.get(Handle(pool, obj, page))
-        self._costs.asked(perf_counter() - begun, now)
+        while at < length:
+            handle = _new(Handle, (pool, obj, page))
+            if 0 <= at <= ends:
+                part = into[at : at + size]
+                wanted, found = len(part), get_into(handle, part)
+            else:
+                data = get(handle)
+                wanted, found = opened.page_length(page, size), 0 if data is None else len(data)
+                if data is not None and found == wanted:
+                    sink(page, data)
+            if found != wanted:
+                missing.append(page)
+                if found:
+                    self._pool.flush(Scope(*handle))
+            page += 1
+            at += size
+        self._costs.asked((perf_counter() - begun) * size / length, self._clock)
+        return self.fetch(opened, missing, sink)[1] if missing else 0
+
+    def one(self, opened: Opened, handle: Handle) -> bytes | None:
+        """One page from the pool, whole and of the right length, or None: for reads inside a page, which are most."""
+        costs = self._costs
+        if self.is_distrusted or (costs.until is not None and costs.is_bypassed(self._clock)):
+            return None
+        begun = perf_counter()
+        data = self._pool.get(handle)
+        taken = perf_counter() - begun
+        if taken > SLOW_S or costs.slow_gets:
+            costs.asked(taken, self._clock)
         if data is None:
             return None
-        if len(data) != opened.page_length(page, self._page_size):
-            self._pool.flush(Scope(pool, obj, page))
+        if len(data) != opened.page_length(handle[2], self._page_size):
+            self._pool.flush(Scope(*handle))
             return None
         if self._audit_every:
-            return self._audited(opened, page, data)
-        raw_pages.keep((pool, obj, page), data, mark)
+            return self._audited(opened, handle[2], data)
         return data
 
     def _audited(self, opened: Opened, page: int, data: bytes) -> bytes | None:
@@ -198,12 +243,19 @@ class Gather:
         may_join = True
         while missing:
             mark = self._pool.mark(opened.object)
-            own, joined = self._flights.board(opened.object, missing, mark, self._most_pages, may_join=may_join)
-            for flight in self._lead_all(opened, own):
-                for page in range(flight.start, flight.stop):
-                    data = flight.page(page)
-                    assert data is not None  # a flight that did not fail has all its pages
-                    own_bytes += sink(page, data)
+            boarded: list[Flight] = []
+            try:
+                own, joined = self._flights.board(
+                    opened.object, missing, mark, self._most_pages, may_join=may_join, boarded=boarded
+                )
+                for flight in self._lead_all(opened, own):
+                    for page in range(flight.start, flight.stop):
+                        data = flight.page(page)
+                        assert data is not None  # a flight that did not fail has all its pages
+                        own_bytes += sink(page, data)
+            except BaseException:  # an interrupt, wherever it came
+                self._flights.abandon(boarded)
+                raise
             missing = []
             waited: set[Flight] = set()
             for page, flight in joined:
@@ -280,15 +332,16 @@ class Gather:
 
     def land(self, opened: Opened, pages: dict[int, Buffer], mark: int) -> None:
         """Put *pages* unless a flush began since *mark*, the name is being written, or the cache is left alone."""
-        if self.is_distrusted or self.names.is_written(opened.name) or self._costs.is_bypassed(self._clock()):
+        if not self.is_asked() or self.names.is_written(opened.name):
             return
         pool = self._pool
         for page, data in pages.items():
             begun = perf_counter()
-            is_kept = pool.land(Handle(pool.id, opened.object, page), data, mark)
-            self._costs.offered(perf_counter() - begun, self._clock())
+            handle = Handle(pool.id, opened.object, page)
+            is_kept = pool.land(handle, data, mark)
+            self._costs.offered(perf_counter() - begun, self._clock)
             if is_kept and len(pages) == 1 and isinstance(data, bytes):
-                raw_pages.keep((pool.id, opened.object, page), data, mark)
+                raw_pages.keep(handle, data, mark)
 
     def land_first(self, opened: Opened, fetched: Fetched, mark: int) -> None:
         """Put what came with the first answer about a name."""
@@ -319,19 +372,23 @@ class Gather:
             return  # more than half a window is ahead already
         opened.window_pages = min(opened.window_pages * 2, self._readahead_pages)
         end = min(start + opened.window_pages, -(-opened.known_size // self._page_size))
-        if start >= end or self._costs.is_bypassed(self._clock()):
+        if start >= end or self._costs.is_bypassed(self._clock):
             return
         mark = self._pool.mark(opened.object)
-        if self.one(opened, start, mark) is not None:
+        if self.one(opened, Handle(self._pool.id, opened.object, start)) is not None:
             opened.window_pages = opened.ahead_page = 0
             return
         opened.ahead_page = end
-        own, _ = self._flights.board(opened.object, range(start, end), mark, self._most_pages)
-        for flight in own:
-            if not workers.submit(partial(self.lead, opened, flight)):
-                flight.fail(RuntimeError("no thread for read-ahead"))
-                self._flights.leave(flight)
-                opened.window_pages = opened.ahead_page = 0
+        boarded: list[Flight] = []
+        try:
+            self._flights.board(opened.object, range(start, end), mark, self._most_pages, boarded=boarded)
+            for flight in boarded:
+                if not workers.submit(partial(self.lead, opened, flight)):
+                    self._flights.abandon([flight])  # no thread for it
+                    opened.window_pages = opened.ahead_page = 0
+        except BaseException:
+            self._flights.abandon(boarded)
+            raise
 
     def drop_after_fork(self, names: Names, counts: Counts) -> None:
         """No flight of the parent lands in the child, which counts from 0."""

@@ -45,7 +45,10 @@ class Opened:
 
     def page_length(self, page: int, page_size: int) -> int:
         """How long *page* must be; only the last one may be short."""
-        return max(0, min(page_size, self.known_size - page * page_size))
+        size = self.version.size
+        assert size is not None
+        left = size - page * page_size
+        return page_size if left >= page_size else max(left, 0)
 
     def __repr__(self) -> str:
         state = "cached" if self.is_cached else f"not cached: {self.why}"

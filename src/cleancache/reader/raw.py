@@ -1,8 +1,11 @@
 """The last few raw pages of this process: what makes a 4 KiB read of a 64 KiB page cost a slice (performance lesson 3).
 
-One table for all Readers, at most `LIMIT_BYTES` in all, least recently used first out. An entry carries the flush
+One table for all Readers, at most `READER_BYTES` in all, least recently used first out. An entry carries the flush
 count of its object from before its bytes were read, and is given only while that count is still the same: a flush
 empties it without knowing of it.
+
+A page that is read whole gains nothing here unless it is read again soon, and a table that turns over costs each read
+the warmth of its memory: such pages are kept when they are met a second time.
 """
 
 from __future__ import annotations
@@ -11,36 +14,53 @@ import os
 from collections import OrderedDict
 from threading import Lock
 
-LIMIT_BYTES = 1 << 20
+from cleancache.backend import READER_BYTES
+
+MET = 64  # places in the table of pages met; a power of two, a few times the pages held
 
 PageName = tuple[bytes, bytes, int]  # pool, object, page
 
 
 class RawPages:
-    """A bounded table of raw pages.  Threads: any; one short lock."""
+    """A bounded table of raw pages.  Threads: any; a lock for what changes the table, none to look into it."""
 
-    def __init__(self, limit_bytes: int = LIMIT_BYTES) -> None:
+    def __init__(self, limit_bytes: int = READER_BYTES) -> None:
         self._limit_bytes = limit_bytes
         self.drop_after_fork()
 
     def drop_after_fork(self) -> None:
         """Start empty, with a lock that nobody holds (T1)."""
-        self._lock = Lock()  # guards both below
+        self._lock = Lock()  # guards both below; a look at the dict needs none
         self._pages: OrderedDict[PageName, tuple[bytes, int]] = OrderedDict()
         self._used_bytes = 0
+        self._met = [0] * MET
+
+    def is_met_again(self, name: PageName) -> bool:
+        """Say whether *name* was met not long ago; it is from now on.  A guess: two names may share a place."""
+        mark = hash(name)
+        place = mark & (MET - 1)
+        if self._met[place] == mark:
+            return True
+        self._met[place] = mark
+        return False
 
     def get(self, name: PageName, mark: int) -> bytes | None:
         """The page, if no flush of its object began since it was read; *mark* is the object's flush count now."""
-        with self._lock:
-            entry = self._pages.get(name)
-            if entry is None:
-                return None
-            if entry[1] != mark:
-                del self._pages[name]
-                self._used_bytes -= len(entry[0])
-                return None
-            self._pages.move_to_end(name)
-            return entry[0]
+        pages = self._pages
+        entry = pages.get(name)
+        if entry is None:
+            return None
+        if entry[1] != mark:
+            with self._lock:
+                if pages.get(name) is entry:
+                    del pages[name]
+                    self._used_bytes -= len(entry[0])
+            return None
+        try:
+            pages.move_to_end(name)
+        except KeyError:
+            return entry[0]  # put out meanwhile: its bytes are right all the same
+        return entry[0]
 
     def keep(self, name: PageName, data: bytes, mark: int) -> None:
         """Keep *data*, read after the flush count was *mark*."""
