@@ -16,13 +16,17 @@ POOL = b"finalisers of us"
 def test_X32_T3_the_reclaimer_is_started_under_no_lock(monkeypatch: pytest.MonkeyPatch) -> None:
     """`Thread.start` waits for the new thread, in which a finaliser may want the Store first."""
     store = Store(1 << 20, background=True)
-    start, could = threading.Thread.start, []
+    start, could = threading.Thread.start, list[bool]()
 
     def watched(thread: threading.Thread) -> None:
         if thread.name == "cleancache-reclaim":
             done = threading.Event()
-            other = threading.Thread(target=lambda: (store.stats(), done.set()))
-            start(other)
+
+            def look() -> None:
+                store.stats()
+                done.set()
+
+            start(threading.Thread(target=look))
             could.append(done.wait(2))
         start(thread)
 

@@ -7,19 +7,55 @@ nobody who came after it (laws 1.2, F8). Joiners wait at most the fill deadline,
 for themselves: another's error is not theirs.
 
 No deadlock: whoever leads flights lands them all before it waits for others', and a worker never waits for a flight.
+An interrupt or a finaliser may come at any instruction, in any thread: locks are re-entrant, no thread is started under
+one, and nobody waits on an Event, whose own lock an interrupt can leave held (X30, X32).
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import queue
 from collections.abc import Callable, Iterable
-from threading import Event, Lock, Thread
+from threading import Lock, RLock, Thread
+from time import monotonic
 
 from cleancache.backend import Buffer
 
 PageName = tuple[bytes, int]  # object, page
+
+
+class Landing:
+    """Set once, waited for by any; nothing in it stays locked, whenever an interrupt comes."""
+
+    LOOK_S = 1.0  # how often a waiter looks for itself, should whoever set it have been interrupted in the middle
+
+    __slots__ = ("_gate", "_is_set")
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._gate = Lock()
+        self._gate.acquire()
+
+    def is_set(self) -> bool:
+        """Say whether it was set."""
+        return self._is_set
+
+    def set(self) -> None:
+        """Let all go on who wait; idempotent."""
+        if not self._is_set:
+            self._is_set = True
+            with contextlib.suppress(RuntimeError):  # two set it at once
+                self._gate.release()
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait until it is set, *timeout_s* at most; say whether it is."""
+        end = float("inf") if timeout_s is None else monotonic() + timeout_s
+        while not self._is_set and (left := end - monotonic()) > 0:
+            if self._gate.acquire(timeout=min(left, self.LOOK_S)):
+                self._gate.release()
+        return self._is_set
 
 
 class Flight:
@@ -32,7 +68,7 @@ class Flight:
         self.start = start
         self.stop = stop
         self.mark = mark
-        self.landed = Event()
+        self.landed = Landing()
         self.error: BaseException | None = None
         self._pages: dict[int, Buffer] = {}
 
@@ -55,14 +91,21 @@ class Flights:
     """The flights of one Reader.  Threads: any; the lock is held for table work only."""
 
     def __init__(self) -> None:
-        self._lock = Lock()  # guards _table
+        self._lock = RLock()  # guards _table
         self._table: dict[PageName, Flight] = {}
 
     def board(
-        self, obj: bytes, pages: Iterable[int], mark: int, most: int, *, may_join: bool = True
+        self,
+        obj: bytes,
+        pages: Iterable[int],
+        mark: int,
+        most: int,
+        *,
+        may_join: bool = True,
+        boarded: list[Flight] | None = None,
     ) -> tuple[list[Flight], list[tuple[int, Flight]]]:
         """(flights to lead, (page, flight) pairs to wait for); neighbouring pages share a flight of at most *most*
-        pages."""
+        pages. *boarded* is told of each flight before it is on the table, for `abandon`."""
         own: list[Flight] = []
         joined: list[tuple[int, Flight]] = []
         with self._lock:
@@ -75,8 +118,17 @@ class Flights:
                     own[-1].stop = page + 1
                 else:
                     own.append(Flight(obj, page, page + 1, mark))
+                    if boarded is not None:
+                        boarded.append(own[-1])
                 self._table[obj, page] = own[-1]
         return own, joined
+
+    def abandon(self, boarded: list[Flight]) -> None:
+        """Whoever led them was interrupted: nobody shall wait for what has not landed."""
+        for flight in boarded:
+            if not flight.landed.is_set():
+                flight.fail(RuntimeError("the reader that was to lead this fetch gave up"))
+            self.leave(flight)
 
     def leave(self, flight: Flight) -> None:
         """Take *flight* off the table; a newer one for the same page stays."""
@@ -106,7 +158,7 @@ class Workers:
 
     def drop_after_fork(self) -> None:
         """A child has none of its parent's threads (T1)."""
-        self._lock = Lock()  # guards the counts
+        self._lock = RLock()  # guards the counts
         self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._threads: set[Thread] = set()
         self._busy = 0  # jobs submitted and not finished
@@ -114,21 +166,24 @@ class Workers:
 
     def submit(self, job: Callable[[], None]) -> bool:
         """Run *job*, which must not raise, on a worker; say whether it will be."""
+        thread = None
         with self._lock:
             if self._is_closed or self._busy >= self._most_threads + self._most_waiting:
                 return False
             self._busy += 1
             if self._busy > len(self._threads) and len(self._threads) < self._most_threads:
                 thread = Thread(target=self._work, name="cleancache-reader", daemon=True)
-                try:
-                    thread.start()
-                except RuntimeError:  # a limit, or the interpreter is going down
-                    if not self._threads:
+                self._threads.add(thread)
+        if thread is not None:
+            try:
+                thread.start()
+            except RuntimeError:  # a limit, or the interpreter is going down
+                with self._lock:
+                    self._threads.discard(thread)
+                    if not any(each.is_alive() for each in self._threads):
                         self._busy -= 1
                         return False
-                else:
-                    self._threads.add(thread)
-            self._queue.put(job)
+        self._queue.put(job)
         return True
 
     def _work(self) -> None:
@@ -141,15 +196,14 @@ class Workers:
                 job = None
             if job is None:
                 with self._lock:
-                    if self._queue.empty() or self._is_closed:
+                    if self._is_closed or len(self._threads) > self._busy:  # enough are left for what is on its way
                         self._threads.discard(current_thread())
                         return
                 continue
-            try:
+            with contextlib.suppress(BaseException):  # its flight has it, and others wait for this worker
                 job()
-            finally:
-                with self._lock:
-                    self._busy -= 1
+            with self._lock:
+                self._busy -= 1
 
     def stop(self, wait_s: float = 1.0) -> None:
         """Take no more work; end the idle threads, wait a moment for the others."""
@@ -159,7 +213,8 @@ class Workers:
         for _ in threads:
             self._queue.put(None)
         for thread in threads:
-            thread.join(wait_s / len(threads))
+            if thread.is_alive():  # one that is being started cannot be waited for
+                thread.join(wait_s / len(threads))
         with self._lock:
             self._is_closed = False
 

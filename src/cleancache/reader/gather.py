@@ -243,12 +243,19 @@ class Gather:
         may_join = True
         while missing:
             mark = self._pool.mark(opened.object)
-            own, joined = self._flights.board(opened.object, missing, mark, self._most_pages, may_join=may_join)
-            for flight in self._lead_all(opened, own):
-                for page in range(flight.start, flight.stop):
-                    data = flight.page(page)
-                    assert data is not None  # a flight that did not fail has all its pages
-                    own_bytes += sink(page, data)
+            boarded: list[Flight] = []
+            try:
+                own, joined = self._flights.board(
+                    opened.object, missing, mark, self._most_pages, may_join=may_join, boarded=boarded
+                )
+                for flight in self._lead_all(opened, own):
+                    for page in range(flight.start, flight.stop):
+                        data = flight.page(page)
+                        assert data is not None  # a flight that did not fail has all its pages
+                        own_bytes += sink(page, data)
+            except BaseException:  # an interrupt, wherever it came
+                self._flights.abandon(boarded)
+                raise
             missing = []
             waited: set[Flight] = set()
             for page, flight in joined:
@@ -372,12 +379,16 @@ class Gather:
             opened.window_pages = opened.ahead_page = 0
             return
         opened.ahead_page = end
-        own, _ = self._flights.board(opened.object, range(start, end), mark, self._most_pages)
-        for flight in own:
-            if not workers.submit(partial(self.lead, opened, flight)):
-                flight.fail(RuntimeError("no thread for read-ahead"))
-                self._flights.leave(flight)
-                opened.window_pages = opened.ahead_page = 0
+        boarded: list[Flight] = []
+        try:
+            self._flights.board(opened.object, range(start, end), mark, self._most_pages, boarded=boarded)
+            for flight in boarded:
+                if not workers.submit(partial(self.lead, opened, flight)):
+                    self._flights.abandon([flight])  # no thread for it
+                    opened.window_pages = opened.ahead_page = 0
+        except BaseException:
+            self._flights.abandon(boarded)
+            raise
 
     def drop_after_fork(self, names: Names, counts: Counts) -> None:
         """No flight of the parent lands in the child, which counts from 0."""

@@ -9,7 +9,7 @@ source was asked, by the monotonic clock (F5, F11).
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from threading import Lock
+from threading import RLock
 from typing import NamedTuple
 
 from cleancache.source import Version
@@ -32,7 +32,7 @@ class Names:
 
     def __init__(self, limit: int = LIMIT) -> None:
         self._limit = limit
-        self._lock = Lock()  # guards everything below
+        self._lock = RLock()  # guards everything below; a finaliser may flush
         self._known: OrderedDict[str, Known] = OrderedDict()
         self._writers: Counter[str] = Counter()
         self._has_overflowed = False
