@@ -63,6 +63,15 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "process_wide(*prefixes): threads with these names outlive the test by right")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def temporary_files_in_one_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Put what libraries leave in the temporary directory where pytest tidies up; children inherit it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("t")))
+        patch.setattr("tempfile.tempdir", None)
+        yield
+
+
 class _Records(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.WARNING)

@@ -13,9 +13,8 @@ TIMEOUT_S = 120
 
 def environment(home: Path, **more: str) -> dict[str, str]:
     """No setting of the machine, only those in *more*."""
-    kept = {
-        name: value for name, value in os.environ.items() if name in ("PATH", "PYTHONPATH", "COVERAGE_PROCESS_START")
-    }
+    names = ("PATH", "PYTHONPATH", "TMPDIR", "COVERAGE_PROCESS_START")
+    kept = {name: value for name, value in os.environ.items() if name in names}
     return {**kept, "HOME": str(home), "XDG_CONFIG_HOME": str(home), "LANG": "C.UTF-8", **more}
 
 

@@ -40,6 +40,17 @@ def s3() -> Iterator[S3]:
         yield server
 
 
+def test_dask_takes_equal_instances_for_equal() -> None:
+    from dask.base import tokenize
+
+    first, second, other = (
+        fsspec.filesystem("cleancache", target_protocol="memory", max_stale=stale, skip_instance_cache=True, **STACK)
+        for stale in ("3s", "3s", "4s")
+    )
+
+    assert tokenize(first) == tokenize(second) != tokenize(other)
+
+
 @pytest.fixture
 def site(tmp_path: Path, frame: pd.DataFrame) -> Iterator[Site]:
     with serving(tmp_path) as site:
