@@ -29,7 +29,6 @@ Buffer = bytes | bytearray | memoryview
 
 HEADER: Final = struct.Struct("<QQQ40sQ")  # checksum, meta, stamp, pool + object, page
 HEADER_BYTES: Final = HEADER.size
-MAX_TOUCHES: Final = 3  # S3-FIFO counts to three
 FORMAT: Final = 0x0001_6363  # 'cc' and a version of the format; goes into the upper half of the stamp
 LENGTH_BITS: Final = 24
 LENGTH_MASK: Final = (1 << LENGTH_BITS) - 1

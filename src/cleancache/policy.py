@@ -28,8 +28,7 @@ from collections import deque
 from enum import Enum
 from typing import Final
 
-from cleancache.codec import MAX_TOUCHES
-
+MAX_TOUCHES: Final = 3  # S3-FIFO counts to three
 SMALL_SHARE: Final = 6  # the small queue's part of the room; a tenth loses where hot sets move on (bench/policy_sim.py)
 PACK_SLACK: Final = 2  # packing begins this many segments above the share and ends at it, so that it does not flutter
 DEAD_SHARE: Final = 8  # room is won from segments that are mostly dead once 1/8 of it is dead

@@ -27,7 +27,7 @@ from cleancache.spec import Tier, did_you_mean, parse_stack, printable_text, sta
 log = logging.getLogger("cleancache.registry")
 
 GROUP = "cleancache.backends"
-EXTRAS = {"ramster": "ramster"}  # kinds of ours that come as an extra
+EXTRAS: dict[str, str] = {}  # kind → extra, for kinds of ours that need one; those of this version need none
 
 _registries: weakref.WeakSet[Registry] = weakref.WeakSet()
 
@@ -45,7 +45,7 @@ class Registry:
     def __init__(self, *, group: str | None = GROUP, clock: Callable[[], float] = time.monotonic) -> None:
         self._group = group
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._kinds: dict[str, Factory] = {}
         self._slots: dict[str, Slot] = {}
         self._is_scanned = group is None
@@ -168,7 +168,7 @@ class Registry:
 
     def drop_after_fork(self) -> None:
         """In a forked child: a new lock; the slots see to themselves."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
 
 def _kind(slot: Slot) -> str | None:

@@ -13,7 +13,7 @@ from cleancache.backend import Backend
 from cleancache.errors import SpecError
 from cleancache.handle import Handle, Scope, private_pool
 from cleancache.pool import Pool
-from cleancache.registry import Registry
+from cleancache.registry import EXTRAS, Registry
 from cleancache.spec import Tier
 from cleancache.testing import FakeClock, check_sums
 from tests.binding.dicts import Dict, Makes
@@ -82,7 +82,11 @@ def test_an_unknown_kind_waits_with_one_warning(caplog: pytest.LogCaptureFixture
     ]
 
 
-def test_a_kind_of_ours_that_is_an_extra_says_what_to_install(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_kind_of_ours_that_is_an_extra_says_what_to_install(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(EXTRAS, "ramster", "ramster")
+
     registry().connect("ramster:redis://cache.lan:6379")
 
     assert "known: none; to get it: pip install 'cleancache[ramster]'" in caplog.text

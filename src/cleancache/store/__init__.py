@@ -22,8 +22,9 @@ from typing import Final
 
 from cleancache import codec as codecs
 from cleancache.backend import Buffer, Stats
-from cleancache.codec import CODEC_SHIFT, HEADER, HEADER_BYTES, LENGTH_BITS, LENGTH_MASK, MAX_TOUCHES
+from cleancache.codec import CODEC_SHIFT, HEADER, HEADER_BYTES, LENGTH_BITS, LENGTH_MASK
 from cleancache.handle import MAX_PAGE, Handle, Scope, is_valid, scope_is_valid
+from cleancache.policy import MAX_TOUCHES
 from cleancache.store import forks, reclaim
 from cleancache.store.core import TOUCH_SHIFT, Core, Evicted, Spill, so_far
 from cleancache.store.puts import PATIENCE_S, Puts

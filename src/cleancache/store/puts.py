@@ -43,7 +43,7 @@ class Puts:
         """Keep a copy of *data* under *handle*, or refuse and drop an older copy. See `Backend.put`.
 
         Refuses, counted by reason: 0 bytes or more than `max_page_bytes` (`size`) · no room yet (`full`) · owner at
-        its cap (`quota`) · `frozen` · after close (`down`) · out of range (`malformed`).
+        its cap (`quota`) · `frozen` · after close (`down`) · out of range, or not contiguous (`malformed`).
         """
         core = self._core
         if type(handle) is not Handle or not is_valid(handle):
@@ -51,7 +51,10 @@ class Puts:
                 return self._put_nothing(handle, "malformed")
             handle = Handle(*handle)
         if type(data) is not bytes:
-            data = memoryview(data).cast("B")
+            view = memoryview(data)
+            if not view.c_contiguous:
+                return self._put_nothing(handle, "malformed")
+            data = view.cast("B") if view.nbytes else b""
         size = len(data)
         if not 0 < size <= self.max_page_bytes:
             return self._put_nothing(handle, "size")
