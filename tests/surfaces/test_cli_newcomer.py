@@ -91,3 +91,21 @@ def test_check_says_what_is_missing_without_the_name_of_a_class(
 def test_what_stands_behind_a_hidden_value_stays() -> None:
     assert hide("http://h/a?token=abc: 4 MiB") == "http://h/a?token=…: 4 MiB"
     assert hide("('http://h/a?token=a,b&sig=c/d==', 3)") == "('http://h/a?token=…&sig=…', 3)"
+
+
+@pytest.mark.parametrize(
+    ("stack", "advice"),
+    [
+        ("zcache:1G:codec=zstd", "write zcache:codec=zstd:1G"),
+        ("zcache:1G:codec=zstd:exclusive=yes", "write zcache:codec=zstd:exclusive=yes:1G"),
+        ("zcache:limit=1G", "the limit is the last part, as zcache:512M"),
+        ("zcache:codek=zstd:1G", "did you mean codec?"),
+    ],
+)
+def test_a_stack_in_the_wrong_order_is_told_the_right_one(
+    stack: str, advice: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = main(["cat", "--stack", stack, os.devnull])
+
+    assert code == 2
+    assert advice in capsys.readouterr().err

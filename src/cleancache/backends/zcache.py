@@ -45,7 +45,7 @@ def connect(tier: Tier) -> Zcache:
     for name in options:
         if name not in _OPTIONS:
             near = did_you_mean(name, _OPTIONS)
-            hint = f"; did you mean {near}?" if near else ""
+            hint = f"; did you mean {near}?" if near else "; the limit is the last part, as zcache:512M"
             raise SpecError(f"{name}= was asked for in {tier.printable!r}; zcache allows {', '.join(_OPTIONS)}{hint}")
     flags = {}
     for name, default in (("exclusive", "no"), ("pressure", "yes")):
@@ -53,6 +53,9 @@ def connect(tier: Tier) -> Zcache:
             flags[name] = parse_bool(options.get(name, default))
         except SpecError as mistake:
             raise SpecError(f"{name}= in {tier.printable!r}: {mistake}") from None
+    limit, _, rest = (tier.target or DEFAULT_LIMIT).partition(":")
+    if "=" in rest:
+        raise SpecError(f"{rest!r} stands behind the limit in {tier.printable!r}; write zcache:{rest}:{limit}")
     asked = parse_limit(tier.target or DEFAULT_LIMIT)
     limit_bytes = int(asked * memory_allowed()) if isinstance(asked, Share) else asked
     if limit_bytes < LEAST_LIMIT:
