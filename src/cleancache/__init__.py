@@ -6,6 +6,7 @@ Everything else is loaded at first use, so that `import cleancache` stays cheap.
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -82,12 +83,13 @@ def unregister(kind: str) -> None:
     registry.default.unregister(kind)
 
 
-def open(url: str, mode: str = "rb", **options: Any) -> Any:
-    """The file at *url*, opened through the cache: `fsspec.open("cleancache::" + url)`, opened.
+def open(url: str | os.PathLike[str], mode: str = "rb", **options: Any) -> Any:
+    """The file at *url*, or a local path, opened through the cache: `fsspec.open("cleancache::" + url)`, opened.
 
     *options* are those of `cleancache::` and of the file system behind it (`docs/configuration.md`).
     """
     import fsspec
 
+    url = os.fspath(url)
     url = url if url.startswith("cleancache::") else f"cleancache::{url}"
     return fsspec.open(url, mode, **options).open()

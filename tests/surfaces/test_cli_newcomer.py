@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import cleancache
 from cleancache.cli import main
 from cleancache.cli.say import hide
 from tests.surfaces.running import run
@@ -109,3 +110,10 @@ def test_a_stack_in_the_wrong_order_is_told_the_right_one(
 
     assert code == 2
     assert advice in capsys.readouterr().err
+
+
+def test_open_takes_a_path_object_as_open_does(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_bytes(b"a,b\n1,2\n")
+
+    with cleancache.open(tmp_path / "x.csv", stack="zcache:pressure=no:8M") as file:
+        assert file.read() == b"a,b\n1,2\n"
