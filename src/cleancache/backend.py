@@ -10,7 +10,7 @@ Everything is a `Backend`: the store, a slot, a pool, a guard, a fake. Wish W1.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias, runtime_checkable
 
@@ -139,3 +139,21 @@ class Absent:
 
     def close(self) -> None:
         """Nothing to give back."""
+
+
+def copying(backend: Backend) -> Callable[[Handle, memoryview], int]:
+    """`get_into` of *backend*, made of its `get` if it has none: it saves a copy where many pages make one result."""
+    get = backend.get
+
+    def get_into(handle: Handle, into: memoryview) -> int:
+        data = get(handle)
+        if data is None:
+            return 0
+        if type(data) is not bytes:
+            raise TypeError(f"get gave {type(data).__name__}, not bytes or None")
+        if len(data) <= len(into):
+            into[: len(data)] = data
+        return len(data)
+
+    own: Callable[[Handle, memoryview], int] | None = getattr(backend, "get_into", None)
+    return own or get_into

@@ -9,12 +9,9 @@ Why the hot path has no lock: one flag (`_is_odd`) says that anything at all is 
 counted as begun, and set before anything is waited for: either a call sees the flag, or whoever set it sees the call
 under way.
 
-A flush that answers False is *not* owed here: the tier holds it as far as this process can see, and owes the rest
-itself.
-
 `ask` and `offer` are `get` and `put` that also say why: bytes or a reason, True or a reason. A refusal and a miss are
-values. A get may also name a buffer to copy into (`get_into`, which a tier need not have), which saves a copy where
-many pages make one result; it counts and fails as any get does.
+values. A get may also name a buffer to copy into (`backend.copying`); it counts and fails as any get does. A flush
+that answers False is *not* owed here: the tier holds it as far as this process can see, and owes the rest itself.
 
 The lock guards debts, breaker and the set of pools; it is never held across a call of the tier. `except Exception`
 stands here because a tier may raise anything; KeyboardInterrupt and its like pass through, but what was under way is
@@ -31,7 +28,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Final, TypeVar
 
-from cleancache.backend import MAX_PAGE_BYTES, Absent, Backend, Buffer, Stats
+from cleancache.backend import MAX_PAGE_BYTES, Absent, Backend, Buffer, Stats, copying
 from cleancache.breaker import Breaker
 from cleancache.debts import EVERYTHING, Debts
 from cleancache.handle import Handle, Scope, is_valid, scope_is_valid
@@ -51,24 +48,6 @@ def attempt(work: Callable[[], T]) -> tuple[T | None, Exception | None]:
         return work(), None
     except Exception as fault:
         return None, fault
-
-
-def copying(backend: Backend) -> Callable[[Handle, memoryview], int]:
-    """`get_into` of *backend*, made of its `get` if it has none."""
-    get = backend.get
-
-    def get_into(handle: Handle, into: memoryview) -> int:
-        data = get(handle)
-        if data is None:
-            return 0
-        if type(data) is not bytes:
-            raise TypeError(f"get gave {type(data).__name__}, not bytes or None")
-        if len(data) <= len(into):
-            into[: len(data)] = data
-        return len(data)
-
-    own: Callable[[Handle, memoryview], int] | None = getattr(backend, "get_into", None)
-    return own or get_into
 
 
 class Guard:
@@ -96,7 +75,7 @@ class Guard:
         self._deadline_s = deadline_s
         self._clock = clock
         self._shared = shared
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._debts = Debts()
         self._pools: set[bytes] = set()  # that were named here: what a debt of everything covers
         self._breaker = Breaker(clock)
@@ -292,7 +271,7 @@ class Guard:
 
     def drop_after_fork(self) -> None:
         """In a forked child: a new lock, and the tier may drop what it must not touch."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         attempt(getattr(self._backend, "drop_after_fork", bool))
 
     # -- debts

@@ -47,11 +47,13 @@ class Ledger:
     def charge(self, owner: str, size: int) -> None:
         """Add *size* bytes (which may be negative: give back) to *owner*."""
         self.charges[owner] += size
+        if not self.charges[owner]:
+            del self.charges[owner]  # pools come and go: an account that holds nothing takes no room
 
     def move(self, payer: str, heir: str, size: int) -> None:
         """Let *heir* pay from now on for what *payer* paid for: the oldest holder pays, the next one inherits."""
-        self.charges[payer] -= size
         self.charges[heir] += size
+        self.charge(payer, -size)
 
     def fits(self, owner: str, size: int) -> bool:
         """Say whether *owner* may have *size* bytes more under its hard cap."""

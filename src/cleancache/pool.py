@@ -22,9 +22,8 @@ import weakref
 from bisect import bisect_left
 from collections.abc import Callable
 
-from cleancache.backend import Backend, Buffer, Stats
+from cleancache.backend import Backend, Buffer, Stats, copying
 from cleancache.errors import SpecError
-from cleancache.guard import copying
 from cleancache.handle import POOL_BYTES, Handle, Scope, is_valid, private_pool, scope_is_valid
 from cleancache.slot import Slot
 from cleancache.tally import Reasons, Tally, drained
@@ -76,7 +75,7 @@ class Pool:
         _pools.add(self)
 
     def _start(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._landed = threading.Condition(self._lock)
         self._stripes = [0] * STRIPES
         self._whole = 0
@@ -247,21 +246,23 @@ class Pool:
         if handle[0] != self.id or not is_valid(handle):
             return self.put(handle, data)
         me = _Landing(handle)
-        with self._lock:
-            overtaken = self.mark(handle[1]) != mark
-            if not overtaken:
-                self._landing.add(me)
-        if overtaken:
-            self._puts.step()
-            self._refused.step("late")
-            return False  # and no flush of the page: what is there now is newer (C8)
-        overtaken = True  # an interrupt counts as one
+        overtaken = True  # an interrupt counts as one, wherever it comes
         try:
+            with self._lock:
+                is_late = self.mark(handle[1]) != mark
+                if not is_late:
+                    self._landing.add(me)
+            if is_late:
+                overtaken = False
+                self._puts.step()
+                self._refused.step("late")
+                return False  # and no flush of the page: what is there now is newer (C8)
             kept = self.put(handle, data)
             with self._lock:
-                overtaken = self.mark(handle[1]) != mark
-                if not overtaken:
+                is_late = self.mark(handle[1]) != mark
+                if not is_late:
                     self._end(me)
+            overtaken = is_late
             return kept and not overtaken
         finally:
             if overtaken:
@@ -274,6 +275,7 @@ class Pool:
     def _end(self, me: _Landing) -> None:
         self._landing.discard(me)
         if me.is_shut:
+            me.is_shut = False
             left = self._shut[me.handle] - 1
             if left:
                 self._shut[me.handle] = left

@@ -53,7 +53,7 @@ class Slot:
         self.name = printable_text(tiers)
         self.clock = clock
         self.is_closed = False
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._guard: Guard | None = None
         self._former: list[Guard] = []
         self._factory: Factory | None = None
@@ -367,7 +367,7 @@ class Slot:
 
     def drop_after_fork(self) -> None:
         """In a forked child: nothing inherited is used, nothing of the parent's is closed."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         for guard in [*self._former, *([self._guard] if self._guard else [])]:
             guard.drop_after_fork()
         self._guard, self._former, self._base = None, [], Stats()

@@ -96,7 +96,7 @@ class Account:
         self.flushes, self.flushed = Reasons(), Tally()
         self.missed, self.refused = Reasons(), Reasons()  # from here: the tier was not asked, or raised in a get
         self.unknown = Reasons()  # puts of which nobody knows whether the tier did them, by the reason given
-        self._lock = threading.Lock()  # guards the two below; held across nothing
+        self._lock = threading.RLock()  # guards the two below; held across nothing
         self._done = (0, 0)  # of `unknown`: accepted and refused by the tier, when last all was quiet
         self._reported: dict[tuple[str, str], int] = {}
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
+from pathlib import Path
 
+import fsspec
 import pytest
 
 from cleancache.handle import Handle
@@ -37,3 +39,24 @@ def test_X32_T3_the_reclaimer_is_started_under_no_lock(monkeypatch: pytest.Monke
     store.close()
 
     assert could == [True]
+
+
+def test_T3_X32_a_file_that_is_collected_while_open_to_write_takes_no_lock(tmp_path: Path) -> None:
+    """Its finaliser may run in the middle of anything, in a thread that holds what another waits for."""
+    fs = fsspec.filesystem("cleancache", target_protocol="file", stack="none", skip_instance_cache=True)
+    path = str(tmp_path / "file")
+    fs.pipe_file(path, b"old")
+    file = fs.open(path, "wb")
+    target, shared, writing = file._file, file._shared, file._writing
+    file.write(b"new")
+    with writing._lock:
+        collecting = threading.Thread(target=file.__del__)
+        collecting.start()
+        collecting.join(5)
+        assert not collecting.is_alive()
+    assert shared.is_written(path)
+    target.close()
+    file.__dict__.clear()  # as if it had been collected
+
+    assert fs.cat_file(path) == b"new"
+    assert not shared.is_written(path), "the next call ends it"

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from cleancache.handle import Handle
 from cleancache.pool import Pool
 from cleancache.reader import Reader
 from cleancache.reader.flights import Flights, Landing, Workers
@@ -28,13 +29,13 @@ class Interrupt(BaseException):
     """Comes from outside, as KeyboardInterrupt does."""
 
 
-def interrupted_at(number: int) -> Any:
-    """A trace function that raises at the line of this *number* in the files above, once."""
+def interrupted_at(number: int, *files: str) -> Any:
+    """A trace function that raises at the line of this *number* in *files*, once."""
     left = number
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
         nonlocal left
-        if not frame.f_code.co_filename.endswith(HERE):
+        if not frame.f_code.co_filename.endswith(files):
             return None
         if event == "line":
             left -= 1
@@ -52,7 +53,7 @@ def test_X30_T4_an_interrupt_at_any_line_of_a_fetch_leaves_no_flight_behind() ->
         reader.flush("name")
         opened = reader.open("name")
         before = sys.gettrace()
-        sys.settrace(interrupted_at(number))
+        sys.settrace(interrupted_at(number, *HERE))
         try:
             reader.read(opened, 5000, 100)
         except Interrupt:
@@ -125,3 +126,26 @@ def test_X30_whoever_waits_sees_a_landing_that_was_interrupted_in_the_middle() -
 
     assert landing.wait()
     assert Landing().wait(0.01) is False
+
+
+def test_X30_F8_an_interrupt_at_any_line_of_a_landing_leaves_no_page_shut() -> None:
+    pool = Pool(Shelf())
+    handle = Handle(pool.id, bytes(24), 0)
+    for number in range(200):
+        before = sys.gettrace()
+        sys.settrace(interrupted_at(number, "cleancache/pool.py"))
+        try:
+            pool.land(handle, DATA[:4096], pool.mark(handle.object))
+        except Interrupt:
+            pass
+        else:
+            break
+        finally:
+            sys.settrace(before)
+        if number > 1:  # the lines of `mark` come first
+            assert not pool._landing, f"a landing was left behind by an interrupt at line {number}"
+    else:
+        pytest.fail("there is no end to the lines of a landing")
+
+    assert number > 5
+    assert pool.get(handle) == DATA[:4096]

@@ -281,7 +281,10 @@ class WritingFile:
         return iter(self._file)
 
     def __del__(self) -> None:
-        self._end()
+        writing = self.__dict__.get("_writing")  # not there while being unpickled
+        if writing is not None:
+            self._note(writing.names)
+            writing.abandon()
 
     def close(self) -> None:
         """Close the target's file; what it wrote is what is read from now on."""
@@ -303,7 +306,5 @@ class WritingFile:
             act()
 
     def _end(self) -> None:
-        writing = self.__dict__.get("_writing")  # not there while being unpickled
-        if writing is not None:
-            self._note(writing.names)
-            writing.end()
+        self._note(self._writing.names)
+        self._writing.end()

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
 import fsspec.asyn  # first: its own hook must have renewed the loop and the instances before ours runs
@@ -40,7 +41,7 @@ class Shared:
     def __init__(self, process: _Process, target: AbstractFileSystem) -> None:
         self.target = target
         self._process = process
-        self._lock = threading.Lock()  # guards the two below
+        self._lock = threading.RLock()  # guards the two below
         self._readers: dict[Settings, Reader] = {}
         self._writings: set[Writing] = set()
 
@@ -120,6 +121,12 @@ class Writing:
             self._told.close()
         self._shared.ended(self)
 
+    def abandon(self) -> None:
+        """Its file was collected without being closed. Takes no lock: finalisers call it, in the middle of anything;
+        the next call through us ends it (T3)."""
+        if not self._is_over:
+            _process.abandoned.append(self)
+
     def __enter__(self) -> Writing:
         return self
 
@@ -132,13 +139,17 @@ class _Process:
 
     def __init__(self) -> None:
         self.pid = os.getpid()
-        self.lock = threading.Lock()  # guards the three below
+        self.lock = threading.RLock()  # guards the three below
         self._shared: dict[tuple[type, str], Shared] = {}
         self._pools: dict[tuple[str, ...], Pool] = {}
         self._threads: ThreadPoolExecutor | None = None
+        self.abandoned: deque[Writing] = deque()
 
     def shared(self, target: AbstractFileSystem) -> Shared:
         """What belongs to *target*; equal targets share it."""
+        while self.abandoned:
+            with suppress(IndexError):  # another thread ends it
+                self.abandoned.popleft().end()
         given = (type(target), str(target._fs_token))
         with self.lock:
             if given not in self._shared:

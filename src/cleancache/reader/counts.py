@@ -7,7 +7,7 @@ call did not fetch them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from threading import Lock
+from threading import RLock
 
 from cleancache.backend import Stats
 
@@ -21,7 +21,7 @@ class Counts:
     """Counters that only rise.  Threads: any."""
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        self._lock = RLock()
         self.cache_bytes = self.source_given = 0
         self.source_reads = self.source_bytes = self.source_errors = 0
         self.source_seconds = 0.0

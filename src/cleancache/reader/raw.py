@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from threading import Lock
+from threading import RLock
 
 from cleancache.backend import READER_BYTES
 
+ENTRY_BYTES = 320  # what an entry takes beside its page (tests/attacks/test_limits.py): tiny pages must not be free
 MET = 64  # places in the table of pages met; a power of two, a few times the pages held
 
 PageName = tuple[bytes, bytes, int]  # pool, object, page
@@ -30,7 +31,7 @@ class RawPages:
 
     def drop_after_fork(self) -> None:
         """Start empty, with a lock that nobody holds (T1)."""
-        self._lock = Lock()  # guards both below; a look at the dict needs none
+        self._lock = RLock()  # guards both below; a look at the dict needs none
         self._pages: OrderedDict[PageName, tuple[bytes, int]] = OrderedDict()
         self._used_bytes = 0
         self._met = [0] * MET
@@ -54,7 +55,7 @@ class RawPages:
             with self._lock:
                 if pages.get(name) is entry:
                     del pages[name]
-                    self._used_bytes -= len(entry[0])
+                    self._used_bytes -= len(entry[0]) + ENTRY_BYTES
             return None
         try:
             pages.move_to_end(name)
@@ -64,19 +65,20 @@ class RawPages:
 
     def keep(self, name: PageName, data: bytes, mark: int) -> None:
         """Keep *data*, read after the flush count was *mark*."""
+        entry = (data, mark)
         with self._lock:
             older = self._pages.pop(name, None)
-            self._used_bytes += len(data) - (len(older[0]) if older else 0)
-            self._pages[name] = (data, mark)
+            self._used_bytes += len(data) - len(older[0]) if older else len(data) + ENTRY_BYTES
+            self._pages[name] = entry
             while self._used_bytes > self._limit_bytes and self._pages:
                 _, (gone, _) = self._pages.popitem(last=False)
-                self._used_bytes -= len(gone)
+                self._used_bytes -= len(gone) + ENTRY_BYTES
 
     def drop_pool(self, pool: bytes) -> None:
         """Give back the pages of a pool whose Reader is closed."""
         with self._lock:
             for name in [name for name in self._pages if name[0] == pool]:
-                self._used_bytes -= len(self._pages.pop(name)[0])
+                self._used_bytes -= len(self._pages.pop(name)[0]) + ENTRY_BYTES
 
     @property
     def used_bytes(self) -> int:

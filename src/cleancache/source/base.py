@@ -17,7 +17,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from threading import Lock
+from threading import RLock
 from typing import Any, NamedTuple, Protocol
 
 STRONG, WEAK, NONE = "strong", "weak", "none"
@@ -163,7 +163,7 @@ class FirstSeen:
 
     def drop_after_fork(self) -> None:
         """Start empty, with a lock that nobody holds (T1)."""
-        self._lock = Lock()  # guards _seen
+        self._lock = RLock()  # guards _seen
         self._seen: OrderedDict[bytes, float] = OrderedDict()
 
     def age(self, version: bytes, now: float) -> float:

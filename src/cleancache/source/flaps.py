@@ -7,7 +7,7 @@ be trusted with versions, and nothing of it is cached until it has been quiet fo
 from __future__ import annotations
 
 from collections import OrderedDict
-from threading import Lock
+from threading import RLock
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -27,7 +27,7 @@ class Flaps:
 
     def drop_after_fork(self) -> None:
         """Start empty, with a lock that nobody holds (T1)."""
-        self._lock = Lock()  # guards both below
+        self._lock = RLock()  # guards both below
         self._etags: OrderedDict[str, tuple[str, str]] = OrderedDict()  # URL → the ETag before, the ETag now
         self._returns: OrderedDict[str, tuple[int, float]] = OrderedDict()  # host → how often, when last
 
