@@ -1,7 +1,8 @@
-"""Hosts whose nodes give one URL different ETags in turn (S21): a version that comes back is none.
+"""Hosts whose nodes give one URL different ETags in turn, or lead it to different places (S21): such a version is none.
 
-One return to an earlier ETag may be an object that was put back; a second within five minutes is a host that cannot
-be trusted with versions, and nothing of it is cached until it has been quiet for as long.
+One return to an earlier ETag may be an object that was put back, one other place a new release; a second within five
+minutes is a host that cannot be trusted with versions, and nothing of it is cached until it has been quiet for as long.
+Mirrors and redirects that carry a new token each time are the second kind.
 """
 
 from __future__ import annotations
@@ -28,24 +29,25 @@ class Flaps:
     def drop_after_fork(self) -> None:
         """Start empty, with a lock that nobody holds (T1)."""
         self._lock = RLock()  # guards both below
-        self._etags: OrderedDict[str, tuple[str, str]] = OrderedDict()  # URL → the ETag before, the ETag now
+        self._etags: OrderedDict[str, tuple[str, str, str]] = OrderedDict()  # URL → the ETag before, now, the place now
         self._returns: OrderedDict[str, tuple[int, float]] = OrderedDict()  # host → how often, when last
 
-    def note(self, url: str, etag: str) -> bool:
-        """Note that *url* has *etag* now; say whether its host is one of those."""
+    def note(self, url: str, etag: str, place: str = "") -> bool:
+        """Note that *url* has *etag* and leads to *place* now; say whether its host is one of those."""
         host, now = urlsplit(url).netloc, self._clock()
         with self._lock:
-            older, newer = self._etags.pop(url, ("", ""))
+            older, newer, there = self._etags.pop(url, ("", "", place))
             returns, last = self._returns.get(host, (0, now))
             if now - last >= REST_S:
                 returns = 0
                 self._returns.pop(host, None)
-            if etag and newer and etag != newer:
-                if etag == older:
-                    returns += 1
-                    self._returns[host] = (returns, now)
+            is_other = bool(etag and newer and etag != newer)
+            if place != there or (is_other and etag == older):
+                returns += 1
+                self._returns[host] = (returns, now)
+            if is_other:
                 older, newer = newer, etag
-            self._etags[url] = (older, newer or etag)
+            self._etags[url] = (older, newer or etag, place)
             tables: tuple[OrderedDict[str, Any], ...] = (self._etags, self._returns)
             for table in tables:
                 if len(table) > SEEN_LIMIT:

@@ -81,10 +81,10 @@ class HttpSource:
         async with self._request(session, "HEAD", name, fresh) as reply:
             if reply.status < 400:
                 version = self._version(name, reply, _whole_size(reply))
-                if version.size is not None:
+                if version.size:
                     return version
-        # HEAD may be forbidden where GET is not (signed URLs), or tell no size; an error of GET is the one cat_file
-        # would have
+        # HEAD may be forbidden where GET is not (signed URLs), or tell no size, or the size of its own empty body; an
+        # error of GET is the one cat_file would have
         async with self._request(session, "GET", name, {**fresh, "Range": "bytes=0-0"}) as reply:
             if reply.status == 416:
                 return self._version(name, reply, 0)
@@ -112,8 +112,8 @@ class HttpSource:
         strength, why = STRONG, ""
         if headers.get("Vary", "").strip() == "*":
             strength, why = NONE, "Vary: * says that no two replies need be alike"
-        elif self._flaps.note(url, etag):
-            strength, why = NONE, "the host gives one URL different ETags in turn"
+        elif self._flaps.note(name, etag, place):
+            strength, why = NONE, "the host gives one URL different ETags in turn, or leads it to different places"
         elif etag.startswith("W/"):
             strength, why = WEAK, "a weak ETag may stay the same while bytes change"
         elif not etag and not modified:
@@ -162,7 +162,7 @@ def _is_same(found: Version, asked: Version) -> bool:
     return (
         all(found.details[field] == asked.details[field] for field in told)
         and (found.size == asked.size or None in (found.size, asked.size))
-        and found.place == asked.place
+        and (found.place == asked.place or asked.strength == NONE)
     )
 
 
@@ -180,7 +180,7 @@ async def _body(reply: Any, name: str, version: Version, offset: int, size: int 
                 came = reply.headers.get("Content-Range")
                 raise Garbled(f"{name}: bytes {offset}-{stop} of {total} were asked for, {came} came")
             data = await reply.read()
-            if len(data) != total - offset and len(data) != (stop or 0) - offset:
+            if len(data) != (stop or 0) - offset:
                 raise Garbled(f"{name}: {len(data)} bytes came for the range {offset}-{stop}")
             return Fetched(data, offset, version, fit)
         if total is None or total <= WHOLE_LIMIT or (offset == 0 and stop == total):
