@@ -394,3 +394,15 @@ def test_X41_a_cache_that_is_slower_than_the_source_is_left_alone_for_a_while(ba
         reader.read(opened, 0, 9 * PAGE)
     assert pool.stats().gets > gets + 20
     pool.close()
+
+
+def test_X41_two_bytes_across_two_pages_cost_what_two_pages_cost(open_pool: Pool) -> None:
+    reader = reader_of(DictSource({"a": CONTENT}), open_pool)
+    opened = reader.open("a")
+    reader.read(opened, 0, len(CONTENT))
+    gets = open_pool.stats().gets
+
+    for _ in range(50):
+        assert reader.read(opened, PAGE - 1, 2) == CONTENT[PAGE - 1 : PAGE + 1]
+
+    assert open_pool.stats().gets == gets + 100

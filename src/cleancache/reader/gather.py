@@ -165,7 +165,7 @@ class Gather:
         """
         size, length = self._page_size, len(into)
         stop = offset + length
-        page = offset // size
+        first = page = offset // size
         at = page * size - offset  # where in *into* the page begins, or how far before
 
         def sink(page: int, data: Buffer) -> int:
@@ -175,7 +175,7 @@ class Gather:
             return high - low
 
         if self._audit_every or not self.is_asked():
-            return self.collect(opened, range(page, -(-stop // size)), sink)[1]
+            return self.collect(opened, range(first, -(-stop // size)), sink)[1]
         pool, obj, get, get_into = self._pool.id, opened.object, self._pool.get, self._pool.get_into
         ends = length if stop == opened.version.size else length - size  # a page that begins later is wanted in part
         missing: list[int] = []
@@ -196,7 +196,7 @@ class Gather:
                     self._pool.flush(Scope(*handle))
             page += 1
             at += size
-        self._costs.asked((perf_counter() - begun) * size / length, self._clock)
+        self._costs.asked((perf_counter() - begun) / (page - first), self._clock)
         return self.fetch(opened, missing, sink)[1] if missing else 0
 
     def one(self, opened: Opened, handle: Handle) -> bytes | None:
