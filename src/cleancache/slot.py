@@ -313,10 +313,9 @@ class Slot:
             self._pause_s = min(self._pause_s * 2, RETRY_S[1])
         log.log(
             logging.WARNING if first else logging.DEBUG,
-            "tier %s cannot start and is left out, reads go on without it; it is tried again on use: %s: %s",
+            "tier %s cannot start and is left out, reads go on without it; it is tried again on use: %s",
             self.name,
-            type(fault).__name__,
-            self._without_secrets(str(fault)),
+            ": ".join(filter(None, (type(fault).__name__, self._without_secrets(str(fault))))),
         )
 
     def _without_secrets(self, text: str) -> str:
