@@ -233,8 +233,7 @@ class Guard:
             was_closed, self._is_closed = self._is_closed, True
             self._is_odd = True
         if not was_closed:
-            _, fault = attempt(self._backend.close)
-            if fault is not None:
+            if (fault := attempt(self._backend.close)[1]) is not None:
                 self._log(fault)
             self._of_tier()
             gone = Absent()  # the tier's memory goes, even if a call hangs for ever

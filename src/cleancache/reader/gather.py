@@ -8,10 +8,9 @@ of the wrong length from the cache is a miss and a flush (V6).
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, TypeVar
 
 from cleancache.backend import Buffer
@@ -103,13 +102,13 @@ class Gather:
         return fetched
 
     def _timed(self, call: Callable[[], T], weigh: Callable[[T], int]) -> T:
-        begun = time.monotonic()
+        begun = monotonic()
         try:
             result = call()
         except BaseException as error:
-            self.counts.asked(time.monotonic() - begun, 0, has_failed=not isinstance(error, Changed))
+            self.counts.asked(monotonic() - begun, 0, has_failed=not isinstance(error, Changed))
             raise
-        taken, size = time.monotonic() - begun, weigh(result)
+        taken, size = monotonic() - begun, weigh(result)
         self.counts.asked(taken, size, has_failed=False)
         if size:
             self._costs.source(taken / max(1.0, size / self._page_size))
