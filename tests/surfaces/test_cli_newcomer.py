@@ -117,3 +117,10 @@ def test_open_takes_a_path_object_as_open_does(tmp_path: Path) -> None:
 
     with cleancache.open(tmp_path / "x.csv", stack="zcache:pressure=no:8M") as file:
         assert file.read() == b"a,b\n1,2\n"
+
+
+def test_a_device_is_refused_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(["cat", os.devnull])
+
+    assert code == 1
+    assert capsys.readouterr().err.count("only regular files are read") == 1

@@ -120,8 +120,9 @@ class LocalSource:
         if stat.S_ISREG(mode):
             return fd
         os.close(fd)
-        code = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
-        raise OSError(code, os.strerror(code), path)
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        raise OSError(errno.EINVAL, "a device, pipe or socket; only regular files are read", path)
 
     def _version(self, stamp: Stamp) -> Version:
         strength, why = STRONG, ""
