@@ -7,6 +7,7 @@ not there.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import weakref
 from typing import Protocol
@@ -32,7 +33,10 @@ def watch(store: Forked) -> None:
 
 
 def _before_fork() -> None:
-    _held[:] = sorted(_stores, key=id)
+    for _ in range(100):
+        with contextlib.suppress(RuntimeError):  # another thread made a Store meanwhile: the set changed
+            _held[:] = sorted(_stores, key=id)
+            break
     for store in _held:
         store._core.reclaim_lock.acquire()
         store._core.lock.acquire()
@@ -40,13 +44,14 @@ def _before_fork() -> None:
 
 def _after_in_parent() -> None:
     for store in reversed(_held):
-        store._core.lock.release()
-        store._core.reclaim_lock.release()
+        for lock in (store._core.lock, store._core.reclaim_lock):
+            with contextlib.suppress(RuntimeError):  # an interrupt came before it was taken
+                lock.release()
     _held.clear()
 
 
 def _after_in_child() -> None:
-    for store in _held:
+    for store in list(_stores):  # also one that was made after the locks were taken
         store.drop_after_fork()
     _held.clear()
 
