@@ -94,3 +94,16 @@ def test_scripts_parse(script: str) -> None:
     done = run("bash", "-n", script)
 
     assert done.returncode == 0, done.stderr
+
+
+def test_the_last_line_of_ci_counts_tests_and_is_left_out_when_nobody_knows(tmp_path: Path) -> None:
+    cases = "<testcase/><testcase><failure/></testcase><testcase><error/></testcase><testcase><skipped/></testcase>"
+    (tmp_path / "check.xml").write_text(f"<testsuites><testsuite>{cases}</testsuite></testsuites>")
+    (tmp_path / "soak.xml").write_text("<testsuites><testsuite><testcase/></testsuite></testsuites>")
+
+    known = run(sys.executable, "scripts/count", str(tmp_path), "check", "soak")
+    unknown = run(sys.executable, "scripts/count", str(tmp_path), "check", "lowest")
+
+    assert (known.returncode, known.stdout.splitlines()[-1]) == (0, "2 passed, 2 failed")
+    assert unknown.returncode == 1
+    assert "lowest: no result" in unknown.stdout.splitlines()[-1]
