@@ -96,7 +96,8 @@ class Account:
         self.flushes, self.flushed = Reasons(), Tally()
         self.missed, self.refused = Reasons(), Reasons()  # from here: the tier was not asked, or raised in a get
         self.unknown = Reasons()  # puts of which nobody knows whether the tier did them, by the reason given
-        self._lock = threading.RLock()  # guards the two below; held across nothing
+        self._lock = threading.RLock()  # guards the three below; held across nothing
+        self._judged: dict[str, int] = {}  # `unknown` when last all was quiet
         self._done = (0, 0)  # of `unknown`: accepted and refused by the tier, when last all was quiet
         self._reported: dict[tuple[str, str], int] = {}
 
@@ -125,7 +126,9 @@ class Account:
                 doubtful = sum(unknown.values())
                 accepted = min(max(below.stored + below.replaced - kept, 0), doubtful)
                 self._done = accepted, min(max(sum(below.refused.values()) - declined, 0), doubtful - accepted)
+                self._judged = unknown
             accepted, turned_down = self._done
+            unknown = self._judged  # what came since is as good as under way, until all is quiet
             kept, declined, told = kept + accepted, declined + turned_down, accepted + turned_down
             for reason in sorted(unknown, reverse=True):  # `empty` first: a void result was surely counted there
                 known = min(unknown[reason], told)

@@ -12,6 +12,7 @@ from cleancache.handle import Handle, Scope
 from cleancache.pool import Pool
 from cleancache.reader import Reader
 from cleancache.registry import Registry
+from cleancache.tally import Account
 from tests.reading.sources import DictSource
 
 
@@ -90,3 +91,18 @@ def test_W1_C9_a_back_end_that_answers_anything_never_fails_or_spoils_a_read() -
 
     assert stats.hits, "the cache was never used"
     assert stats.gets == stats.hits + sum(stats.misses.values())
+
+
+def test_N1_R2_a_put_of_unknown_outcome_is_counted_once_however_busy_the_tier_was_when_asked() -> None:
+    account = Account()
+    account.puts.step()
+    account.unknown.step("down")  # the tier kept the page, then raised
+    account.gets.step()  # another call is under way
+
+    def sums() -> tuple[int, int]:
+        stats = account.stats(lambda: Stats(puts=1, stored=1))
+        return stats.puts, stats.stored + stats.replaced + sum(stats.refused.values())
+
+    assert sums() in ((1, 0), (1, 1))
+    account.nothing.step()
+    assert sums() == (1, 1)
