@@ -16,6 +16,7 @@ import os
 import platform
 import random
 import statistics
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -232,15 +233,12 @@ def versions() -> dict[str, str]:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             found[name] = "none"
-    where = Path(__file__).resolve().parent
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-        cwd=where,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    found["commit"] = commit.stdout.strip() or "unknown"
+    found["commit"] = "unknown"
+    if git := shutil.which("git"):
+        command = [git, "describe", "--always", "--dirty", "--abbrev=12"]
+        where = Path(__file__).resolve().parent
+        said = subprocess.run(command, cwd=where, capture_output=True, text=True, check=False).stdout
+        found["commit"] = said.strip() or "unknown"
     return found
 
 
