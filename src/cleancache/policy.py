@@ -13,8 +13,9 @@ Where this leaves the published algorithm, and why:
 - *Compress what is kept, not what is put.* Pages arrive raw, in the small queue. As long as it is longer than its
   share, room is made by *packing* its oldest segment: all its pages are compressed and kept in main, wanted or not,
   with their touches. Only when main has all the rest of the room does the order above decide; then what was read once
-  leaves raw and is never compressed. (Packed pages first stayed in the small queue: a stream was packed page by page
-  only to be dropped, and loops larger than the room had no hits at all; bench/policy_sim.py.)
+  leaves raw and is never compressed. A segment whose pages do not compress goes to main as it is. (Packed pages first
+  stayed in the small queue: a stream was packed page by page only to be dropped, and loops larger than the room had
+  no hits at all; bench/policy_sim.py.)
 - A page from the ghost table enters the small queue with one touch, instead of entering main: it is still raw, and no
   put waits for a codec.
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 from cleancache.backend import Buffer
 from cleancache.errors import Changed
 from cleancache.handle import Handle, Scope
+from cleancache.reader.ahead import Windows
 from cleancache.reader.counts import SLOW_S, Costs, Counts
 from cleancache.reader.flights import Flight, Flights, workers
 from cleancache.reader.names import Names
@@ -58,6 +59,7 @@ class Gather:
         self.counts = counts
         self._page_size = page_size
         self._readahead_pages = readahead // page_size
+        self._windows = Windows(pool, page_size, self._readahead_pages, clock)
         self._most_pages = max(1, REQUEST_BYTES // page_size)
         self._is_immutable = is_immutable
         self._audit_every = audit_every
@@ -80,7 +82,7 @@ class Gather:
             try:
                 fetched = self._timed(lambda: self._source.read(name, version, offset, size), lambda f: len(f.data))
                 is_known = version.size is not None and (version.token or self._is_immutable)
-                if size is not None and is_known and not _covers(fetched, offset, size):
+                if size is not None and is_known and not fetched.covers(offset, size):
                     raise Garbled(f"{name}: {len(fetched.data)} bytes at {fetched.offset} came for {size} at {offset}")
             except Garbled as error:
                 if is_last:
@@ -352,30 +354,31 @@ class Gather:
     def advance(self, opened: Opened, offset: int, stop: int, *, has_missed: bool) -> None:
         """Note a read of [*offset*, *stop*); where reads follow one another and miss, fetch what comes next meanwhile.
 
-        The window starts at twice the read and doubles up to `readahead`. Where pages ahead are in the cache already
-        (one get a window finds out) nothing is fetched. Torn updates of the window between threads of one open file
-        cost a guess, no more.
+        The window starts at twice the read and doubles up to what `Windows.most` allows. Where pages ahead are in the
+        cache already (one get a window finds out) nothing is fetched. Torn updates of the window between threads of
+        one open file cost a guess, no more.
         """
         is_next = offset == opened.next_offset
         opened.next_offset = stop
         if not is_next or not self._readahead_pages or self.is_distrusted:
-            opened.window_pages = opened.ahead_page = 0
+            self._windows.end(opened)
             return
         if opened.window_pages == 0:
             if not has_missed:
                 return
+            self._windows.begin(opened)
             opened.window_pages = max(1, -(-(stop - offset) // self._page_size))
         needed = -(-stop // self._page_size)
         start = max(opened.ahead_page, needed)
         if (start - needed) * 2 > opened.window_pages or self.names.is_written(opened.name):
             return  # more than half a window is ahead already
-        opened.window_pages = min(opened.window_pages * 2, self._readahead_pages)
+        opened.window_pages = min(opened.window_pages * 2, self._windows.most())
         end = min(start + opened.window_pages, -(-opened.known_size // self._page_size))
         if start >= end or self._costs.is_bypassed(self._clock):
             return
         mark = self._pool.mark(opened.object)
         if self.one(opened, Handle(self._pool.id, opened.object, start)) is not None:
-            opened.window_pages = opened.ahead_page = 0
+            self._windows.end(opened)
             return
         opened.ahead_page = end
         boarded: list[Flight] = []
@@ -384,7 +387,7 @@ class Gather:
             for flight in boarded:
                 if not workers.submit(partial(self.lead, opened, flight)):
                     self._flights.abandon([flight])  # no thread for it
-                    opened.window_pages = opened.ahead_page = 0
+                    self._windows.end(opened)
         except BaseException:
             self._flights.abandon(boarded)
             raise
@@ -393,8 +396,3 @@ class Gather:
         """No flight of the parent lands in the child, which counts from 0."""
         self.names, self.counts = names, counts
         self._flights, self._costs = Flights(), Costs()
-
-
-def _covers(fetched: Fetched, offset: int, size: int) -> bool:
-    """Say whether [*offset*, *offset* + *size*) is all there."""
-    return fetched.offset <= offset and offset + size <= fetched.offset + len(fetched.data)

@@ -15,7 +15,17 @@ class Opened:
     trusted. Nothing is held open, so there is nothing to close.
     """
 
-    __slots__ = ("ahead_page", "is_cached", "name", "next_offset", "object", "version", "why", "window_pages")
+    __slots__ = (
+        "__weakref__",
+        "ahead_page",
+        "is_cached",
+        "name",
+        "next_offset",
+        "object",
+        "version",
+        "why",
+        "window_pages",
+    )
 
     def __init__(self, name: str, version: Version, obj: bytes, *, is_cached: bool, why: str) -> None:
         self.name = name

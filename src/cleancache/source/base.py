@@ -58,6 +58,10 @@ class Fetched(NamedTuple):
     fit: bool
     leased: bool | None = None
 
+    def covers(self, offset: int, size: int) -> bool:
+        """Say whether [*offset*, *offset* + *size*) is all there."""
+        return self.offset <= offset and offset + size <= self.offset + len(self.data)
+
 
 class Garbled(OSError):  # noqa: N818  (names what the answer is, as Changed does)
     """A source's answer has a wrong length or range; the Reader asks once more, then the caller gets it (EIO, or the

@@ -28,6 +28,7 @@ from cleancache.policy import DEAD_SHARE, Act, Queue, Verdict, touches_after, ve
 from cleancache.store.arena import Segment
 from cleancache.store.core import TOUCH_SHIFT, Core, Evicted
 
+SAMPLES: Final = 4  # pages looked at before a segment is packed
 _IDLE_S: Final = 5.0  # how often an idle thread looks whether its Store still exists
 
 
@@ -42,6 +43,11 @@ def step(core: Core, codec: Codec) -> bool:
             if segment.is_closed:
                 core.order.remove(queue, segment.number)
                 segment.is_closed = False
+        if act is Act.PACK and queue is Queue.SMALL and victim is None and not _pays(core, codec, segment):
+            with core.lock:
+                if segment.live:
+                    _keep_as_it_is(core, segment)
+                    return True
         for place in range(len(segment.offsets)):
             _carry(core, codec, act, segment, place, victim)
         with core.lock:
@@ -50,6 +56,30 @@ def step(core: Core, codec: Codec) -> bool:
             if core.segments.get(segment.number) is segment:
                 core.free_segment(segment)
     return True
+
+
+def _pays(core: Core, codec: Codec, segment: Segment) -> bool:
+    """Say whether compressing pays for any of a few pages of *segment*; if not, packing it wins no room."""
+    if codec.compress is None or segment.live * 2 < core.segment_bytes:
+        return codec.compress is not None
+    count = len(segment.offsets)
+    for place in {number * (count - 1) // (SAMPLES - 1) for number in range(SAMPLES)}:
+        at = segment.offsets[place]
+        stored = core.view[at + HEADER_BYTES : at + HEADER_BYTES + segment.raws[place]]
+        core.codec_calls += 1
+        try:
+            if codecs.pays(len(stored), len(codec.compress(stored))):
+                return True
+        except MemoryError:  # law M13
+            return True
+    return False
+
+
+def _keep_as_it_is(core: Core, segment: Segment) -> None:
+    """Let a segment of pages that do not compress stand in main, without copying it. Under the lock."""
+    segment.queue = Queue.MAIN
+    segment.is_closed = True
+    core.order.close_segment(Queue.MAIN, segment.number)
 
 
 def _choose(core: Core) -> tuple[Act, Queue, Segment, str | None] | None:
