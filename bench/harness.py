@@ -15,8 +15,8 @@ import importlib.metadata
 import os
 import platform
 import random
-import statistics
 import shutil
+import statistics
 import subprocess
 import time
 from collections.abc import Callable, Mapping
