@@ -31,6 +31,9 @@ class Relay:
     connections: int = 0
     _loop: asyncio.AbstractEventLoop = field(init=False, repr=False)
     _thread: threading.Thread = field(init=False, repr=False)
+    _ends: list[asyncio.StreamWriter] = field(default_factory=list, init=False, repr=False)
+    _pumps: list[asyncio.Task[None]] = field(default_factory=list, init=False, repr=False)
+    _pairs: list[asyncio.Task[None]] = field(default_factory=list, init=False, repr=False)  # the loop holds them weakly
 
     def __enter__(self) -> Relay:
         self._loop = asyncio.new_event_loop()
@@ -53,37 +56,46 @@ class Relay:
 
     async def _serve(self, ready: threading.Event) -> None:
         self._stop = asyncio.Event()
-        server = await asyncio.start_server(self._pair, "127.0.0.1", 0)
+        server = await asyncio.start_server(self._take, "127.0.0.1", 0)
         self.here = server.sockets[0].getsockname()[1]
         ready.set()
         await self._stop.wait()
+        for listening in server.sockets:
+            self._loop.remove_reader(listening.fileno())
+        await asyncio.sleep(0.001)  # asyncio forgets a connection that it accepted just before its server is closed
         server.close()
-        others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        while asyncio.all_tasks() - {asyncio.current_task()}:  # nothing but pumps is cancelled: the others hold sockets
+            for end in self._ends:
+                end.transport.abort()
+            for pump in self._pumps:
+                pump.cancel()
+            await asyncio.sleep(0.001)
+        for end in self._ends:
+            end.transport.abort()
+        await asyncio.sleep(0.001)  # in which they close their sockets
+
+    def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """A connection came; what is not closed when the relay ends is closed then."""
+        self.connections += 1
+        self._ends.append(writer)
+        self._pairs.append(asyncio.ensure_future(self._pair(reader, writer)))
 
     async def _pair(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
         try:
             far_reader, far_writer = await asyncio.open_connection(self.host, self.port)
         except OSError:
             writer.close()
             return
+        self._ends.append(far_writer)
         up = asyncio.ensure_future(self._pump(reader, far_writer, is_back=False))
         down = asyncio.ensure_future(self._pump(far_reader, writer, is_back=True))
-        try:
-            await asyncio.wait([up, down], return_when=asyncio.FIRST_COMPLETED)
-        except asyncio.CancelledError:
-            pass  # the relay ends; a task of a stream server that ends cancelled would be logged
-        finally:
-            for task in (up, down):
-                task.cancel()
-            await asyncio.gather(up, down, return_exceptions=True)
-            for end in (writer, far_writer):
-                end.close()
-                with contextlib.suppress(OSError):
-                    await end.wait_closed()
+        self._pumps += up, down
+        await asyncio.wait([up, down], return_when=asyncio.FIRST_COMPLETED)
+        for task in (up, down):
+            task.cancel()
+        await asyncio.gather(up, down, return_exceptions=True)
+        for end in (writer, far_writer):
+            end.close()
 
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, is_back: bool) -> None:
         sent = 0
