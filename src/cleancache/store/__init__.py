@@ -216,6 +216,9 @@ class Store(Puts):
         self._inside = True
         try:
             self._core.forget(handle, at, left)
+        except BaseException:
+            self._core.is_broken = True
+            raise
         finally:
             self._leave()
         return None if missed is None else self._miss(missed)
@@ -223,6 +226,8 @@ class Store(Puts):
     def flush(self, scope: Scope) -> bool:
         """Forget everything in *scope*. Always True: nobody else holds these pages. Cost: the pages in the scope."""
         core = self._core
+        if core.is_broken or self._inside:
+            self._mend()
         with core.lock:
             kind = scope.kind
             core.flushes[kind] = core.flushes.get(kind, 0) + 1
@@ -236,6 +241,9 @@ class Store(Puts):
                 try:
                     for handle, at in self._pages(scope):
                         core.forget(handle, at, "flushed")
+                except BaseException:
+                    core.is_broken = True
+                    raise
                 finally:
                     self._leave()
                 return True
@@ -257,6 +265,9 @@ class Store(Puts):
                     try:
                         for handle, at in pages[start : start + _SLICE]:
                             core.forget(handle, at, "flushed")
+                    except BaseException:
+                        core.is_broken = True
+                        raise
                     finally:
                         self._leave()
 
@@ -310,6 +321,8 @@ class Store(Puts):
     def stats(self) -> Stats:
         """A consistent snapshot. Cost: one hold of the lock."""
         core = self._core
+        if core.is_broken or self._inside:
+            self._mend()
         with core.lock:
             used = {
                 "pages": core.pages_bytes,
@@ -347,17 +360,7 @@ class Store(Puts):
                 return
             self._is_closed = True
             self._lose_everything()
-
-    def _lose_everything(self) -> None:
-        core = self._core
-        if core.resident:
-            core.left["lost"] = core.left.get("lost", 0) + core.resident
-        arena, locks = core.arena, (core.lock, core.reclaim_lock)
-        core.reset()
-        core.lock, core.reclaim_lock = locks
-        core.end_charges()
-        if arena is not None:
-            arena.drop()
+            core.end_charges()
 
     def drop_after_fork(self) -> None:
         """In a child: start empty, with new locks, no thread and nothing counted. The parent's mapping is not there

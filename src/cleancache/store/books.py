@@ -85,6 +85,7 @@ class Books:
         self.owners: dict[bytes, tuple[str, int, str]] = {}
         self.adopted: set[bytes] = set()  # pools in `owners` that nobody enrolled; they go with their last page
         self.ledger = Ledger()
+        self.is_broken = False  # a change ended in the middle: by an interrupt, or for lack of memory
         self.reset()
         self.zero_counters()
 

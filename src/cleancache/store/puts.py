@@ -46,6 +46,8 @@ class Puts:
         its cap (`quota`) · `frozen` · after close (`down`) · out of range, or not contiguous (`malformed`).
         """
         core = self._core
+        if core.is_broken or self._inside:
+            self._mend()
         if type(handle) is not Handle or not is_valid(handle):
             if not is_valid(handle):
                 return self._put_nothing(handle, "malformed")
@@ -63,12 +65,17 @@ class Puts:
         header = _pack(check, meta, core.stamp, handle.pool + handle.object, handle.page)
         if self._is_background and self._reclaimer is None and not self._is_closed:
             self._wake()
-        with core.lock:
-            core.puts += 1
-            done = self._place(handle, data, header, check)
-            if done is not None:
-                return done
-        return self._place_with_help(handle, data, header, check)
+        try:
+            with core.lock:
+                core.puts += 1
+                done = self._place(handle, data, header, check)
+                if done is not None:
+                    return done
+            return self._place_with_help(handle, data, header, check)
+        except BaseException:
+            core.is_broken = True
+            core.refused["down"] = core.refused.get("down", 0) + 1
+            raise
 
     def _put_nothing(self, handle: Handle, reason: str) -> bool:
         with self._core.lock:
@@ -154,13 +161,13 @@ class Puts:
             core.enter(handle, at, owner)
             core.logical += len(data)
             if old is None:
-                core.stored += 1
                 core.resident += 1
+                core.stored += 1
             else:
-                core.replaced += 1
                 segment, place, _ = core.locate(old)
                 core.logical -= segment.raws[place]
                 core.unhold(handle, old, owner)
+                core.replaced += 1
         finally:
             if self._owed:
                 self._leave()
@@ -182,11 +189,11 @@ class Puts:
 
     def _refuse_here(self, handle: Handle, reason: str) -> bool:
         core = self._core
-        core.refused[reason] = core.refused.get(reason, 0) + 1
         if reason != "malformed":
             at = core.find(handle)
             if at is not None:
                 core.forget(handle, at, "dropped")
+        core.refused[reason] = core.refused.get(reason, 0) + 1
         return False
 
     def _pages(self, scope: Scope) -> list[tuple[Handle, int]]:
@@ -196,6 +203,39 @@ class Puts:
             at = self._core.index.find(pool, obj, page)
             return [] if at is None else [(Handle(pool, obj, page), at)]
         return [(Handle(pool, name, number), at) for name, number, at in self._core.index.pages(pool, obj)]
+
+    def _mend(self) -> None:
+        """A change ended in the middle, and the books cannot be trusted: begin with nothing, what was here is `lost`.
+
+        Law M13. Hits need no books, and are verified. Where this thread is inside a change, the next verb does it.
+        """
+        core = self._core
+        if core.lock._is_owned() or core.reclaim_lock._is_owned():  # type: ignore[attr-defined]  # as Condition asks it
+            return
+        if not core.reclaim_lock.acquire(blocking=False):  # a reclaim is under way: the next verb, then
+            return
+        try:
+            with core.lock:
+                if core.is_broken or self._inside:  # nobody is inside now: the mark was left behind
+                    self._lose_everything()
+                    self._inside = False
+                    self._owed = []
+                    core.is_broken = False
+        finally:
+            core.reclaim_lock.release()
+
+    def _lose_everything(self) -> None:
+        """Drop all pages, keep locks and counters. Under both locks."""
+        core = self._core
+        lost = core.stored - sum(core.left.values())
+        if lost:
+            core.left["lost"] = core.left.get("lost", 0) + lost
+        arena, locks, limit = core.arena, (core.lock, core.reclaim_lock, core.freed), core.limit
+        core.reset()
+        core.lock, core.reclaim_lock, core.freed = locks
+        core.limit = limit
+        if arena is not None:
+            arena.drop()
 
     def _leave(self) -> None:
         """End of a change: carry out the flushes that a finaliser asked for in the middle of it."""

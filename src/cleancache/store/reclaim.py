@@ -34,6 +34,14 @@ _IDLE_S: Final = 5.0  # how often an idle thread looks whether its Store still e
 
 def step(core: Core, codec: Codec) -> bool:
     """Reclaim one segment; False if there is none. Cost: at most a segment's pages compressed once, 64 of 64 KiB."""
+    try:
+        return _step(core, codec)
+    except BaseException:
+        core.is_broken = True
+        raise
+
+
+def _step(core: Core, codec: Codec) -> bool:
     with core.reclaim_lock:
         with core.lock:
             choice = _choose(core)
@@ -359,7 +367,7 @@ class Reclaimer:
             core = self._core()
             if core is None:
                 return
-            with contextlib.suppress(MemoryError):  # law M13: there is less to reclaim with; the next wake tries again
+            with contextlib.suppress(MemoryError):  # law M13: the next put mends the books
                 while not self._is_stopped and self.is_due(core) and step(core, self._codec):
                     pass
                 self._populate(core)
