@@ -57,9 +57,12 @@ class Directory(Files):
                 return found
         except OSError as error:
             lost = error
-        fd = self.any_fd(node)
+        fd = self.nodes.held(node)
         if fd is not None:
-            return os.fstat(fd)
+            try:
+                return os.fstat(fd)
+            finally:
+                os.close(fd)
         raise lost if lost is not None else OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
     def _enter(self, parent: Node, name: bytes, status: os.stat_result | None = None) -> Entry:
@@ -95,11 +98,9 @@ class Directory(Files):
     @contextmanager
     def _pinned(self, node: Node, *, follows: bool = True) -> Iterator[bytes]:
         """A path that leads to exactly this file while it lasts, whatever happens to its names."""
-        fd = self.any_fd(node)
-        if fd is not None:
-            yield b"/proc/self/fd/%d" % fd
-            return
-        fd = os.open(self.nodes.path(node), os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = self.nodes.held(node)
+        if fd is None:
+            fd = os.open(self.nodes.path(node), os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             found = os.fstat(fd)
             if (found.st_dev, found.st_ino) != node.key:
@@ -170,7 +171,7 @@ class Directory(Files):
                 os.link(self.nodes.path(file), path, follow_symlinks=False)
         else:
             with self._pinned(file) as source, system.as_caller(caller):
-                os.link(source, path, follow_symlinks=True)
+                system.link(source, path)
         return self._enter(above, name)
 
     def unlink(self, caller: Caller, parent: int, name: bytes) -> None:

@@ -52,9 +52,14 @@ class NodeSource(LocalSource):
         node = self._nodes.named(name)
         if node is None:
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), name)
-        fd = next(iter(node.handles.values()), None)
-        path = os.fsdecode(self._nodes.path(node)) if fd is None else f"/proc/self/fd/{fd}"
-        found = super()._open(path)
+        fd = self._nodes.held(node)
+        if fd is None:
+            found = super()._open(os.fsdecode(self._nodes.path(node)))
+        else:
+            try:
+                found = super()._open(f"/proc/self/fd/{fd}")
+            finally:
+                os.close(fd)
         status = os.fstat(found)
         if (status.st_dev, status.st_ino) == node.key:
             return found
@@ -93,11 +98,6 @@ class Files:
         with self.nodes.lock:
             self._next += 1
             return self._next
-
-    def any_fd(self, node: Node) -> int | None:
-        """A descriptor of *node*, if it is open."""
-        with self.nodes.lock:
-            return next(iter(node.handles.values()), None)
 
     # -- opening and closing -------------------------------------------------------------------------------------------
 

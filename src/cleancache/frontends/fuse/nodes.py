@@ -134,6 +134,14 @@ class Nodes:
                 parts.append(last)
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
+    def held(self, node: Node) -> int | None:
+        """A descriptor of *node*, for the caller to close, if it is open; our own, for the one it comes from may be
+        closed, and its number given to another file, at any moment."""
+        with self.lock:
+            for fd in node.handles.values():
+                return os.dup(fd)
+        return None
+
     def forget(self, id: int, times: int) -> None:
         """The kernel knows it *times* less."""
         with self.lock:

@@ -20,8 +20,9 @@ _off = ctypes.c_int64
 _libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, _off, _off]
 _libc.utimensat.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_int]
 _libc.renameat2.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint]
+_libc.linkat.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_int]
 _libc.umount2.argtypes = [ctypes.c_char_p, ctypes.c_int]
-AT_FDCWD, AT_SYMLINK_NOFOLLOW, MNT_DETACH = -100, 0x100, 2
+AT_FDCWD, AT_SYMLINK_NOFOLLOW, AT_SYMLINK_FOLLOW, MNT_DETACH = -100, 0x100, 0x400, 2
 UTIME_NOW, UTIME_OMIT = (1 << 30) - 1, (1 << 30) - 2
 SETGROUPS = {"x86_64": 116, "aarch64": 159, "riscv64": 159, "ppc64le": 81, "s390x": 206}.get(platform.machine())
 
@@ -53,6 +54,11 @@ def rename(old: bytes, new: bytes, flags: int) -> None:
         _check(_libc.renameat2(AT_FDCWD, old, AT_FDCWD, new, flags), old)
     else:
         os.rename(old, new)
+
+
+def link(source: bytes, path: bytes) -> None:
+    """link(2) of what *source* leads to; `os.link` does not follow `/proc/self/fd/N`."""
+    _check(_libc.linkat(AT_FDCWD, source, AT_FDCWD, path, AT_SYMLINK_FOLLOW), path)
 
 
 def detach(mountpoint: str) -> None:
