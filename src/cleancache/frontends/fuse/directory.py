@@ -46,6 +46,10 @@ class Directory(Files):
         """Read through *reader* from now on."""
         self.reader = reader
 
+    def all_nodes(self) -> list[int]:
+        """Numbers of what the kernel may hold pages of."""
+        return self.nodes.all_files()
+
     # -- names ---------------------------------------------------------------------------------------------------------
 
     def _status(self, node: Node) -> os.stat_result:

@@ -12,11 +12,14 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from cleancache.errors import Error, SpecError
+from cleancache.frontends.control import Control
+from cleancache.handle import Scope
 
 if TYPE_CHECKING:
     from cleancache.config import Settings
@@ -121,9 +124,10 @@ class Mount:
         threads = 1 if self.options.nothreads else MOST_THREADS
         session = Session(tree, self.where, self._kernel_options(is_url="://" in self.source), threads=threads)
         tree.virtual.tell = lambda: self.figures(reader, pool, settings)
-        tree.forget_pages = session.forget_pages
         self._ended = session.ended
+        control = Control(lambda asked: self._answer(asked, tree, session.forget_pages, reader, pool, settings))
         session.start()
+        control.start()
         try:
             os.stat(self.where)  # the mount answers
             if ready is not None:
@@ -132,8 +136,30 @@ class Mount:
                 os.close(ready)
             self._ended.wait()
         finally:
+            control.close()
             reader.close()
             pool.close()
+
+    def _answer(
+        self,
+        asked: dict[str, Any],
+        tree: Any,
+        forget_pages: Callable[[int], None],
+        reader: Reader,
+        pool: Pool,
+        settings: Settings,
+    ) -> dict[str, object]:
+        """What the control socket answers: figures, or that everything was forgotten, in the kernel too."""
+        figures = self.figures(reader, pool, settings)
+        if asked.get("verb") == "stats":
+            return figures
+        if asked.get("verb") == "flush" and asked.get("directory") == self.where:
+            before = pool.backend.stats().resident_pages
+            is_told = pool.flush(Scope(pool.id))
+            for node in tree.all_nodes():
+                forget_pages(node)
+            return {"flushed": is_told, "pages": (before or 0) - (pool.backend.stats().resident_pages or 0)}
+        return {"error": f"{asked.get('verb')!r} is not known here"}
 
     def _end(self, number: int, frame: FrameType | None) -> None:
         """SIGTERM and the like: the mount goes out of the tree now and ends when nobody uses it, or soon."""

@@ -125,6 +125,11 @@ class Urls(ReadOnly):
             said = os.strerror(errno_of(error)) if errno_of(error) != errno.EIO else f"{type(error).__name__}: {error}"
             raise Error(f"the source does not answer: {said}; name, credentials, -o option.…=") from None
 
+    def all_nodes(self) -> list[int]:
+        """Numbers of what the kernel may hold pages of."""
+        with self._lock:
+            return list(self._items)
+
     # -- names ---------------------------------------------------------------------------------------------------------
 
     def _name(self, path: str) -> str:
