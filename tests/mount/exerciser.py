@@ -2,8 +2,9 @@
 
     python -m tests.mount.exerciser SECONDS_OR_OPERATIONS SEED DIRECTORY [SECOND_DIRECTORY]
 
-Two processes work at once, each on files of its own and, taking turns under a lock, on files of both; each call goes through a
-directory chosen by chance (two mounts of one source), the source itself among them if it is named. One seed, one run.
+Two processes work at once, each on files of its own and, taking turns under a lock, on one of both; each call goes
+through a directory chosen by chance (two mounts of one source), the source itself among them if it is named. One
+seed, one run.
 """
 
 from __future__ import annotations
@@ -59,7 +60,9 @@ class Exerciser:
     def check(self, name: str, at: int, found: bytes, size: int, where: object) -> None:
         want = bytes(self.shadow[name][at : at + size])
         if found != want:
-            first = next((i for i, (a, b) in enumerate(zip(found, want, strict=False)) if a != b), min(len(found), len(want)))
+            first = next(
+                (i for i, (a, b) in enumerate(zip(found, want, strict=False)) if a != b), min(len(found), len(want))
+            )
             raise AssertionError(
                 f"{where}: {len(found)} bytes at {at}, {len(want)} wanted of {len(self.shadow[name])}; "
                 f"they differ from {at + first}; before that: {'; '.join(self.last)}"
@@ -211,7 +214,7 @@ CALLS: tuple[tuple[Call, int], ...] = (
 
 
 def shared_turn(directory: Path, turn: Path, own: random.Random) -> None:
-    """A file that both processes change: read what is there, check that it is whole, write it anew. The lock is outside."""
+    """A file that both processes change: read it, check that it is whole, write it anew; the lock is outside."""
     with turn.open("r+b") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         number, size = (int(word) for word in (lock.read() or b"0 0").split())

@@ -8,11 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from cleancache.errors import Error
 from cleancache.frontends import unmount
 from tests.conftest import cannot
 
@@ -30,7 +31,14 @@ def need_fuse() -> None:
         cannot("mounting for tests needs root")
 
 
-def mount(source: Path | str, where: Path, options: str = "cleancache=zcache:64M", *, code: int = 0, **environ: str) -> str:
+def mount(
+    source: Path | str,
+    where: Path,
+    options: str = "cleancache=zcache:64M",
+    *,
+    code: int = 0,
+    environ: Mapping[str, str] | None = None,
+) -> str:
     """Run the helper; what it said. It must end with *code*."""
     done = subprocess.run(
         [sys.executable, "-c", MAIN, str(source), str(where), "-o", options],
@@ -38,7 +46,7 @@ def mount(source: Path | str, where: Path, options: str = "cleancache=zcache:64M
         stderr=subprocess.PIPE,
         timeout=WAIT_S,
         text=True,
-        env={**os.environ, **environ},
+        env={**os.environ, **(environ or {})},
         check=False,
     )
     assert done.returncode == code, done.stderr
@@ -73,7 +81,7 @@ def wait_gone(pid: int) -> None:
 def mounted(source: Path | str, where: Path, options: str = "cleancache=zcache:64M", **environ: str) -> Iterator[Path]:
     """A mount for the length of a block."""
     where.mkdir(exist_ok=True)
-    mount(source, where, options, **environ)
+    mount(source, where, options, environ=environ)
     pid = pid_of(where)
     try:
         yield where
@@ -82,7 +90,7 @@ def mounted(source: Path | str, where: Path, options: str = "cleancache=zcache:6
         while is_mounted(where):  # a file that was just closed may be busy for a moment
             try:
                 unmount.unmount(str(where), lazy=time.monotonic() > end)
-            except unmount.Error:
+            except Error:
                 time.sleep(0.02)
         try:
             wait_gone(pid)

@@ -70,7 +70,9 @@ def nginx(root: Path, scratch: Path) -> Iterator[str]:
         f" keepalive_requests 100000; open_file_cache off;\n"
         f" server {{ listen 127.0.0.1:{port}; root {root}; }} }}\n"
     )
-    if os.geteuid() == 0:  # a server of root works as nobody unless it is told otherwise, and cannot read the test's files
+    if (
+        os.geteuid() == 0
+    ):  # a server of root works as nobody unless it is told otherwise, and cannot read the test's files
         config.write_text("user root;\n" + config.read_text())
     with _child([program, "-c", str(config), "-e", str(scratch / "error.log")], port):
         yield f"http://127.0.0.1:{port}/"

@@ -59,9 +59,15 @@ def _copied_in_range(path: Path) -> None:
         assert os.copy_file_range(source.fileno(), target.fileno(), len(NEW)) == len(NEW)
 
 
-WAYS = [
-    _overwrite, _mapped, _renamed_over, _unlinked_and_made, _through_a_hard_link, _truncated_and_written, _copied_in_range
-]  # fmt: skip
+WAYS = (
+    _overwrite,
+    _mapped,
+    _renamed_over,
+    _unlinked_and_made,
+    _through_a_hard_link,
+    _truncated_and_written,
+    _copied_in_range,
+)
 
 
 @pytest.mark.slow

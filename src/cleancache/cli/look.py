@@ -82,7 +82,9 @@ def _by_tier(tier: str, counted: Stats, mounted: list[dict[str, Any]]) -> dict[s
 
     found = {tier: counted} if not mounted else {}
     for each in mounted:
-        told = {name: tuple(value) if isinstance(value, list) else value for name, value in each["stats"].items()}
+        told: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in each["stats"].items()
+        }
         known = {field.name for field in fields(Stats)}
         stats = Stats(**{name: value for name, value in told.items() if name in known and name != "verb_seconds"})
         name = str(each["stack"])

@@ -17,7 +17,9 @@ HELPER, COMMAND = Path("/sbin/mount.cleancache"), Path("/usr/local/bin/cleancach
 @click.command()
 @click.argument("source")
 @click.argument("directory")
-@click.option("-o", "options", multiple=True, metavar="OPTION,…", help="As in fstab: cleancache=STACK, ro, max_stale=30s …")
+@click.option(
+    "-o", "options", multiple=True, metavar="OPTION,…", help="As in fstab: cleancache=STACK, ro, max_stale=30s …"
+)
 @click.option("-f", "--foreground", is_flag=True, help="Stay; end with Ctrl-C or umount.")
 @common
 @click.pass_context

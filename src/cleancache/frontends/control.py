@@ -1,9 +1,9 @@
 """The control socket of each mount: where `cleancache stats` and `cleancache flush DIR` ask.
 
-A Unix socket in this user's runtime directory: `/run/cleancache` for root, `$XDG_RUNTIME_DIR/cleancache` for others; a
-directory that another user could have made first (as in /tmp) is never taken, so where there is none there is no socket.
-One line of JSON each way, 64 KiB at most; the kernel says who asks, and only the owner and root are answered. What a
-killed mount left behind is removed by whoever finds nobody there.
+A Unix socket in this user's runtime directory: `/run/cleancache` for root, `$XDG_RUNTIME_DIR/cleancache` for others;
+a directory that another user could have made first (as in /tmp) is never taken, so where there is none there is no
+socket. One line of JSON each way, 64 KiB at most; the kernel says who asks, and only the owner and root are answered.
+What a killed mount left behind is removed by whoever finds nobody there.
 """
 
 from __future__ import annotations

@@ -138,7 +138,9 @@ def place(source: str) -> str:
     try:
         status = os.stat(path)
     except OSError as error:
-        raise Error(f"{source}: {error.strerror}; the source is a directory or a URL such as s3://bucket/data") from None
+        raise Error(
+            f"{source}: {error.strerror}; the source is a directory or a URL such as s3://bucket/data"
+        ) from None
     if not stat.S_ISDIR(status.st_mode):
         raise Error(f"{source} is a file; mount the directory that it is in")
     return os.path.realpath(path)

@@ -19,7 +19,7 @@ from cleancache.frontends.fuse import system
 from cleancache.frontends.fuse.files import Files
 from cleancache.frontends.fuse.nodes import Node, Nodes
 from cleancache.frontends.fuse.shape import Caller, Change, Entry, Opening
-from cleancache.frontends.fuse.status import Status, Virtual
+from cleancache.frontends.fuse.status import Virtual
 
 if TYPE_CHECKING:
     from cleancache.reader import Reader
@@ -30,9 +30,7 @@ EXCHANGE = 2  # RENAME_EXCHANGE
 class Directory(Files):
     """The tree over the directory *root*.  Threads: any.  Raises: OSError, those of the source."""
 
-    def __init__(
-        self, root: str, *, is_read_only: bool = False, kept_s: float = 0.0, is_direct: bool = False
-    ) -> None:
+    def __init__(self, root: str, *, is_read_only: bool = False, kept_s: float = 0.0, is_direct: bool = False) -> None:
         path = os.fsencode(os.path.abspath(root))
         status = os.stat(path)
         super().__init__(Nodes(path, (status.st_dev, status.st_ino)), is_direct=is_direct)
@@ -320,6 +318,3 @@ def _kind(entry: os.DirEntry[bytes]) -> int:
     if entry.is_file(follow_symlinks=False):
         return stat.S_IFREG >> 12
     return 0  # whoever wants to know more asks by stat
-
-
-__all__ = ["Directory", "Status"]

@@ -2,8 +2,7 @@
 
 A read asks the descriptor whether the file is still the version that was opened; if not it goes on under the new one,
 as a read of the source itself would (`tail -f` works). While anybody has a file open for writing through the mount it
-is read from the source and no page of it is put (F8, S13). Around each change the pages are flushed, before and after,
-whatever is thought to be cached (V12).
+is read from the source and no page of it is put (F8, S13); the flushes around changes are those of `hooks`.
 
 The kernel keeps its pages over an open only if all of them were read under the version that is current, and that
 version is old enough to prove something (S11, S12); it drops them itself when time or size of a file change.
@@ -18,23 +17,19 @@ import os
 import stat
 import struct
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from cleancache.frontends.fuse import system
-from cleancache.frontends.fuse.nodes import Node, Nodes
-from cleancache.frontends.fuse.shape import Caller, Lock, Opening
+from cleancache.frontends.fuse.hooks import Hooks
+from cleancache.frontends.fuse.nodes import Handle, Node, Nodes
+from cleancache.frontends.fuse.shape import Lock, Opening
 from cleancache.frontends.fuse.status import Virtual
-from cleancache.handle import Scope
 from cleancache.source import STRONG
 from cleancache.source.local import YOUNG_NS, LocalSource
-from cleancache.source.stamp import stamp_of
 
 if TYPE_CHECKING:
     from cleancache.reader import Opened, Reader
 
-MOST_PAGES = 16  # a change of more pages flushes the object
 TRIES = 3  # versions a read goes through before it takes what the descriptor gives
 F_OFD_GETLK, F_OFD_SETLK = 36, 37
 FLOCK = struct.Struct("=hh4xqqi4x")  # struct flock of 64-bit Linux
@@ -67,24 +62,8 @@ class NodeSource(LocalSource):
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), name)
 
 
-class Handle:
-    """One open file."""
-
-    __slots__ = ("asked", "fd", "is_writer", "locks", "node", "opened", "plain_fd", "seen")
-
-    def __init__(self, node: Node, fd: int, *, is_writer: bool) -> None:
-        self.node, self.fd, self.is_writer = node, fd, is_writer
-        self.opened: Opened | None = None
-        self.seen: tuple[int, int, int] | None = None  # size and stamps of `opened`
-        self.asked = 0.0
-        self.plain_fd = -1  # for pages of a mapping, where `fd` appends
-        self.locks: dict[int, int] = {}  # owner → a descriptor whose locks are that owner's
-
-
-class Files:
+class Files(Hooks):
     """The part of a directory tree that has files open.  Threads: any."""
-
-    reader: Reader | None = None
 
     def __init__(self, nodes: Nodes, *, is_direct: bool) -> None:
         self.nodes = nodes
@@ -179,105 +158,6 @@ class Files:
             os.close(fd)
         if handle.is_writer:
             os.close(os.dup(handle.fd))
-
-    # -- the hooks -----------------------------------------------------------------------------------------------------
-
-    def _begin_writing(self, node: Node, fd: int) -> None:
-        if self.reader is None:
-            return
-        node.object = self._object(fd)
-        node.writing = ExitStack()
-        node.writing.enter_context(self.reader.writing(node.name))
-        self._flush(node, fd)
-
-    def _end_writing(self, node: Node, fd: int) -> None:
-        node.writing.close()
-        self._flush(node, fd)
-        with self.nodes.lock:
-            node.token = None
-
-    def _object(self, fd: int) -> bytes | None:
-        """What pages of the file as it is now are put under."""
-        assert self.reader is not None
-        return self.reader.object_of("", stamp_of(fd).token)
-
-    def _flush(self, node: Node, fd: int | None) -> None:
-        if self.reader is not None:
-            for obj in {node.object, self._object(fd) if fd is not None else None} - {None}:
-                self.reader.pool.flush(Scope(self.reader.pool.id, obj))
-
-    def _flush_pages(self, node: Node, offset: int, size: int) -> None:
-        if self.reader is None or node.object is None:
-            return
-        pool, page_size = self.reader.pool, self.reader.page_size
-        first, last = offset // page_size, (offset + max(size, 1) - 1) // page_size
-        if last - first >= MOST_PAGES:
-            pool.flush(Scope(pool.id, node.object))
-            return
-        for page in range(first, last + 1):
-            pool.flush(Scope(pool.id, node.object, page))
-
-    @contextmanager
-    def changing(self, node: Node, fd: int, offset: int | None = None, size: int = 0) -> Iterator[None]:
-        """The flushes around a change of a range, or of what cannot be told."""
-        with self.nodes.lock:
-            node.token = None
-        if offset is None:
-            self._flush(node, fd)
-        else:
-            self._flush_pages(node, offset, size)
-        try:
-            yield
-        finally:
-            with self.nodes.lock:
-                node.token = None
-            if offset is None:
-                self._flush(node, fd)
-            else:
-                self._flush_pages(node, offset, size)
-
-    @contextmanager
-    def leaving(self, node: Node | None) -> Iterator[None]:
-        """The flushes around the loss of a name: of what is unlinked or renamed over."""
-        if node is None or self.reader is None:
-            yield
-            return
-        self.reader.flush(node.name)
-        try:
-            yield
-        finally:
-            node.is_unlinked = True
-            self.reader.flush(node.name)
-
-    @contextmanager
-    def before_truncation(self, node: Node, flags: int) -> Iterator[None]:
-        """The hook of O_TRUNC, which changes the file before there is a descriptor."""
-        if not flags & os.O_TRUNC or self.reader is None:
-            yield
-            return
-        with self.reader.writing(node.name):
-            with self.nodes.lock:
-                node.token = None
-            yield
-
-    def truncate(
-        self, caller: Caller, node: Node, size: int, handle: Handle | None, pin: Callable[[], AbstractContextManager[bytes]]
-    ) -> None:
-        """Up or down; with the caller's own descriptor where there is one."""
-        if handle is not None and handle.is_writer:
-            with self.changing(node, handle.fd):
-                os.ftruncate(handle.fd, size)
-            return
-        with pin() as path, system.as_caller(caller):
-            fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        try:
-            with ExitStack() as stack:
-                if self.reader is not None:
-                    stack.enter_context(self.reader.writing(node.name))
-                stack.enter_context(self.changing(node, fd))
-                os.ftruncate(fd, size)
-        finally:
-            os.close(fd)
 
     # -- reading and writing -------------------------------------------------------------------------------------------
 

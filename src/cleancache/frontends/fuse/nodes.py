@@ -1,4 +1,4 @@
-"""The files the kernel knows of: a number each, by what the file *is* (device and inode), with the names it was seen by.
+"""The files the kernel knows of: a number each, by what the file *is* (device and inode), and the names it was seen by.
 
 Hard links are one node and so have one page cache; a renamed file keeps its node; one that another file took its name
 from is reached through an open descriptor, or is stale. An inode number is not given out again while we hold a
@@ -11,9 +11,12 @@ import errno
 import os
 from contextlib import ExitStack
 from threading import RLock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cleancache.frontends.fuse.shape import ROOT
+
+if TYPE_CHECKING:
+    from cleancache.reader import Opened
 
 MOST_DEEP = 2048  # names from a node up to the root; more is a circle, made by renames beside the mount
 
@@ -34,13 +37,29 @@ class Node:
         self.writers = 0
         self.writing = ExitStack()  # ends when the last writer has closed
         self.object: bytes | None = None  # what its pages were put under when the first writer came
-        self.token: bytes | None = None  # version of every page that the kernel may hold; None: not one that proves much
+        self.token: bytes | None = (
+            None  # version of every page that the kernel may hold; None: not one that proves much
+        )
         self.is_unlinked = False
 
     @property
     def name(self) -> str:
         """What the Reader calls it."""
         return f"{self.key[0]:x}:{self.key[1]:x}"
+
+
+class Handle:
+    """One open file."""
+
+    __slots__ = ("asked", "fd", "is_writer", "locks", "node", "opened", "plain_fd", "seen")
+
+    def __init__(self, node: Node, fd: int, *, is_writer: bool) -> None:
+        self.node, self.fd, self.is_writer = node, fd, is_writer
+        self.opened: Opened | None = None
+        self.seen: tuple[int, int, int] | None = None  # size and stamps of `opened`
+        self.asked = 0.0
+        self.plain_fd = -1  # for pages of a mapping, where `fd` appends
+        self.locks: dict[int, int] = {}  # owner → a descriptor whose locks are that owner's
 
 
 class Nodes:

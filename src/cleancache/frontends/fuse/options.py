@@ -15,12 +15,14 @@ from cleancache.errors import SpecError
 from cleancache.spec import did_you_mean, parse_bool, parse_size
 
 OURS = ("pool", "max_stale", "immutable", "page_size", "readahead", "limit", "lease")  # as in config.Settings
-FLAGS = ("allow_other", "default_permissions", "auto_unmount", "nosuid", "nodev", "noexec", "noatime", "suid", "dev")
-FLAGS += ("exec", "sync", "dirsync", "async", "allow_root")
-IGNORED = frozenset(
-    "_netdev nofail user users nouser owner group rw auto noauto atime relatime norelatime strictatime lazytime "
-    "diratime nodiratime defaults nonempty".split()
-)
+FLAGS = (
+    "allow_other", "allow_root", "default_permissions", "auto_unmount", "nosuid", "suid", "nodev", "dev", "noexec",
+    "exec", "noatime", "sync", "dirsync", "async",
+)  # fmt: skip
+IGNORED = frozenset((
+    "_netdev", "nofail", "user", "users", "nouser", "owner", "group", "rw", "auto", "noauto", "atime", "relatime",
+    "norelatime", "strictatime", "lazytime", "diratime", "nodiratime", "defaults", "nonempty",
+))  # fmt: skip
 KNOWN = (
     *OURS, *FLAGS, "cleancache", "files", "ro", "uid", "gid", "umask", "max_read", "direct_io", "nothreads", "remount",
 )  # fmt: skip

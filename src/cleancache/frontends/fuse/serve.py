@@ -1,8 +1,9 @@
 """The life of one mount, in its own process: stack, source, session, control socket, and the end of all of them.
 
-Order: the stack is connected (a kind that is not there yet is fine), the source is asked once, so that a missing bucket
-or a refused credential is said while somebody listens; then the mount; the parent goes when the mount answers. The end
-comes by umount, SIGTERM or a lost connection: flights end, a private pool's pages are flushed, its id is dead (law 1.5).
+Order: the stack is connected (a kind that is not there yet is fine), the source is asked once, so that a missing
+bucket or a refused credential is said while somebody listens; then the mount; the parent goes when the mount answers.
+The end comes by umount, SIGTERM or a lost connection: flights end, a private pool's pages are flushed, its id is dead
+(law 1.5).
 """
 
 from __future__ import annotations

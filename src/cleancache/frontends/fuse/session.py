@@ -1,4 +1,5 @@
-"""The thin adapter: requests of libfuse 3 in, calls of a `Tree` out.  The only file that knows the binding.
+"""The thin adapter: requests of libfuse 3 in, calls of a `Tree` out.  With `binding` it alone knows
+the library.
 
 mfusepy finds, loads and describes libfuse; the requests are taken from its *low-level* interface. The high-level one,
 which works by path, cannot keep the laws: it takes an open file's name away before it renames over it (a reader beside
@@ -6,8 +7,7 @@ sees nothing there for a moment), fails `fstat` of an unlinked file or litters t
 the flags of rename, and gives two hard links two page caches (F3).
 
 Threads are ours: two at first, another one whenever all are busy, up to `MOST_THREADS`, so one slow source stops no
-other file; made by Python they keep their thread state between requests, which halves the cost of a small hit. Locks
-that have to wait leave for a thread of their own.
+other file; made by Python they keep their thread state between requests, which halves the cost of a small hit.
 """
 
 from __future__ import annotations
@@ -20,86 +20,20 @@ import os
 import struct
 import threading
 from collections.abc import Callable
-from ctypes import POINTER, c_char_p, c_double, c_int, c_int64, c_size_t, c_uint, c_uint64, c_void_p
+from ctypes import c_char_p, c_int, c_uint64, c_void_p
 from typing import Any
 
 from cleancache.errors import Error
-from cleancache.frontends.fuse.shape import Caller, Change, Entry, Lock, Opening, Tree, errno_of
+from cleancache.frontends.fuse.binding import OPERATIONS, READ_ONLY_UNUSED, TYPES, UNUSED, Library
+from cleancache.frontends.fuse.locking import Locking
+from cleancache.frontends.fuse.shape import Caller, Change, Entry, Opening, Tree, errno_of
 
 log = logging.getLogger("cleancache.frontends.fuse")
 MOST_THREADS, IDLE_THREADS = 64, 2
 HANDLE_KILLPRIV, WRITEBACK = 1 << 20, 1 << 16  # fuse_common.h: not wanted, the kernel shall see to both
-# the order of struct fuse_lowlevel_ops; p pointer or request, n node or u64, o offset, s size, i int, u unsigned, t name
-OPERATIONS = (
-    "init:pp destroy:p lookup:pnt forget:pnn getattr:pnp setattr:pnpip readlink:pn mknod:pntuu mkdir:pntu unlink:pnt "
-    "rmdir:pnt symlink:ptnt rename:pntntu link:pnnt open:pnp read:pnsop write:pnpsop flush:pnp release:pnp fsync:pnip "
-    "opendir:pnp readdir:pnsop releasedir:pnp fsyncdir:pnip statfs:pn setxattr:pntpsi getxattr:pnts listxattr:pns "
-    "removexattr:pnt access:pni create:pntup getlk:pnpp setlk:pnppi bmap:pnsn ioctl:pnipiipss poll:pnpp "
-    "write_buf:pnpop retrieve_reply:ppnop forget_multi:psp flock:pnpi fallocate:pnioop readdirplus:pnsop "
-    "copy_file_range:pnopnopsi lseek:pnoip"
-)
-TYPES = {"p": c_void_p, "n": c_uint64, "o": c_int64, "s": c_size_t, "i": c_int, "u": c_uint, "t": c_char_p}
-UNUSED = {"destroy", "access", "bmap", "ioctl", "poll", "write_buf", "retrieve_reply", "readdirplus"}
-READ_ONLY_UNUSED = (
-    {"setattr", "mknod", "mkdir", "unlink", "rmdir", "symlink", "rename", "link", "write", "fsync", "setxattr"}
-    | {"removexattr", "create", "getlk", "setlk", "flock", "fallocate", "copy_file_range", "lseek", "fsyncdir"}
-)  # fmt: skip
 
 
-class Library:
-    """libfuse as mfusepy found it, with the shapes of what is passed."""
-
-    def __init__(self) -> None:
-        os.environ["FUSE_LIBRARY_NAME"] = "fuse3"  # it takes libfuse 2 first where both are installed
-        try:
-            import mfusepy
-        except ImportError as missing:
-            raise Error(f"the mount needs mfusepy: pip install mfusepy ({missing})") from None
-        except (OSError, AttributeError) as missing:  # it looks for the library when it is imported
-            raise Error(f"the mount needs libfuse 3: apt-get install fuse3 ({missing})") from None
-        if mfusepy.fuse_version_major != 3:
-            raise Error(f"the mount needs libfuse 3 and found {mfusepy.fuse_version_major}: apt-get install fuse3")
-        self.stat, self.info, self.connection = mfusepy.c_stat, mfusepy.fuse_file_info, mfusepy.fuse_conn_info
-        self.statvfs, self.flock = mfusepy.c_statvfs, mfusepy.c_flock_t
-        self.fh_at, self.owner_at = self.info.fh.offset, self.info.lock_owner.offset
-        self.lib = lib = mfusepy._libfuse
-
-        class EntryParam(ctypes.Structure):
-            _fields_ = (
-                ("ino", c_uint64),
-                ("generation", c_uint64),
-                ("attr", self.stat),
-                ("attr_timeout", c_double),
-                ("entry_timeout", c_double),
-            )
-
-        self.entry = EntryParam
-        for name, shape in (
-            ("reply_err", "pi"), ("reply_none", "p"), ("reply_entry", "pp"), ("reply_create", "ppp"),
-            ("reply_readlink", "pt"), ("reply_open", "pp"), ("reply_write", "ps"), ("reply_buf", "pts"),
-            ("reply_statfs", "pp"), ("reply_xattr", "ps"), ("reply_lock", "pp"), ("reply_lseek", "po"),
-            ("session_mount", "pt"), ("session_unmount", "p"), ("session_destroy", "p"), ("session_exit", "p"),
-            ("session_exited", "p"), ("session_receive_buf", "pp"), ("session_process_buf", "pp"),
-            ("req_interrupted", "p"), ("lowlevel_notify_inval_inode", "pnoo"),
-        ):  # fmt: skip
-            getattr(lib, f"fuse_{name}").argtypes = [TYPES[letter] for letter in shape]
-        lib.fuse_reply_attr.argtypes = [c_void_p, c_void_p, c_double]
-        lib.fuse_session_new.argtypes, lib.fuse_session_new.restype = [c_void_p, c_void_p, c_size_t, c_void_p], c_void_p
-        lib.fuse_req_ctx.argtypes, lib.fuse_req_ctx.restype = [c_void_p], POINTER(c_uint * 4)
-
-    def fill(self, stat: Any, status: Any) -> None:
-        """Copy attributes into a struct stat."""
-        for name in _PLAIN:
-            setattr(stat, name, getattr(status, name))
-        for name in ("st_atime", "st_mtime", "st_ctime"):
-            spec = getattr(stat, f"{name}spec")
-            spec.tv_sec, spec.tv_nsec = divmod(getattr(status, f"{name}_ns"), 10**9)
-
-
-_PLAIN = ("st_ino", "st_mode", "st_nlink", "st_uid", "st_gid", "st_rdev", "st_size", "st_blksize", "st_blocks")
-
-
-class Session:
+class Session(Locking):
     """One mounted tree.  Raises: Error, where it cannot be mounted."""
 
     def __init__(self, tree: Tree, mountpoint: str, options: list[str], *, threads: int = MOST_THREADS) -> None:
@@ -254,9 +188,7 @@ class Session:
         facts = self._library.connection.from_address(connection)
         facts.want &= ~(HANDLE_KILLPRIV | WRITEBACK)
         facts.max_background, facts.congestion_threshold = MOST_THREADS, MOST_THREADS * 3 // 4
-        for name in ("max_read", "time_gran"):
-            if name == "time_gran":
-                facts.time_gran = 1
+        facts.time_gran = 1  # nanoseconds
 
     def _lookup(self, request: int, parent: int, name: bytes) -> None:
         self._give(request, self.tree.lookup(self._caller(request), parent, name))
@@ -422,53 +354,3 @@ class Session:
     def _removexattr(self, request: int, node: int, name: bytes) -> None:
         self.tree.removexattr(self._caller(request), node, name)
         self._done(request)
-
-    # -- locks: one that has to wait must not hold a thread that the unlock needs --------------------------------------
-
-    def _getlk(self, request: int, _: int, info: int, lock: int) -> None:
-        self._lock_of(request, info, lock, only_asks=True, waits=False)
-
-    def _setlk(self, request: int, _: int, info: int, lock: int, waits: int) -> None:
-        self._lock_of(request, info, lock, only_asks=False, waits=bool(waits))
-
-    def _lock_of(self, request: int, info: int, lock: int, *, only_asks: bool, waits: bool) -> None:
-        wish = self._library.flock.from_address(lock)
-        number = self._fh(info)
-        asked = Lock(wish.l_type, wish.l_start, wish.l_len, wish.l_pid, self._owner(info))
-        if only_asks:
-            found = self.tree.lock(number, asked, only_asks=True)
-            answer = self._library.flock()
-            answer.l_type, answer.l_start, answer.l_len, answer.l_pid = found[:4]
-            self._lib.fuse_reply_lock(request, ctypes.byref(answer))
-            return
-        self._try(request, lambda: self.tree.lock(number, asked, only_asks=False), waits=waits)
-
-    def _flock(self, request: int, _: int, info: int, operation: int) -> None:
-        number, waits = self._fh(info), not operation & 4
-        self._try(request, lambda: self.tree.flock(number, operation | 4), waits=waits)
-
-    def _try(self, request: int, attempt: Callable[[], object], *, waits: bool) -> None:
-        try:
-            attempt()
-        except BlockingIOError:
-            if not waits:
-                raise
-            threading.Thread(target=self._wait, args=(request, attempt), name="cleancache-lock", daemon=True).start()
-            return
-        self._done(request)
-
-    def _wait(self, request: int, attempt: Callable[[], object]) -> None:
-        pause, number = threading.Event(), 0
-        for step in range(1 << 30):
-            if self._lib.fuse_req_interrupted(request):
-                number = errno.EINTR
-                break
-            try:
-                attempt()
-                break
-            except BlockingIOError:
-                pause.wait(min(0.05, 0.001 * (step + 1)))
-            except OSError as error:
-                number = errno_of(error)
-                break
-        self._lib.fuse_reply_err(request, number)

@@ -1,7 +1,7 @@
 """What a mount says of itself: `.cleancache/stats` in its root, and the attribute `user.cleancache.status` of a file.
 
-The directory is found by its name and is not in the listing, so that copying or comparing a mount gives what is outside;
-a source that has such a name of its own shows that one.
+The directory is found by its name and is not in the listing, so that copying or comparing a mount gives what is
+outside; a source that has such a name of its own shows that one.
 """
 
 from __future__ import annotations

@@ -45,7 +45,9 @@ class Item:
 
     __slots__ = ("id", "key", "lookups", "opened", "path", "status")
 
-    def __init__(self, id: int, key: tuple[str, bytes | None], path: str, status: Status, opened: Opened | None) -> None:
+    def __init__(
+        self, id: int, key: tuple[str, bytes | None], path: str, status: Status, opened: Opened | None
+    ) -> None:
         self.id, self.key, self.path, self.status, self.opened = id, key, path, status, opened
         self.lookups = 0
 
