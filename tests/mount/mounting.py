@@ -80,7 +80,8 @@ def wait_gone(pid: int) -> None:
 @contextmanager
 def mounted(source: Path | str, where: Path, options: str = "cleancache=zcache:64M", **environ: str) -> Iterator[Path]:
     """A mount for the length of a block."""
-    where.mkdir(exist_ok=True)
+    if not is_mounted(where):  # what is there may be dead, and is mounted over
+        where.mkdir(exist_ok=True)
     mount(source, where, options, environ=environ)
     pid = pid_of(where)
     try:
