@@ -40,8 +40,8 @@ class Virtual:
     def status(self, node: int) -> Status:
         """Its attributes; the size of the file is known when it is read."""
         if node == FOLDER:
-            return Status(stat.S_IFDIR | 0o555, FOLDER, st_nlink=2)
-        return Status(stat.S_IFREG | 0o444, STATS)
+            return Status(stat.S_IFDIR | 0o500, FOLDER, st_nlink=2, st_uid=os.geteuid())
+        return Status(stat.S_IFREG | 0o400, STATS, st_uid=os.geteuid())  # P8: for the owner alone
 
     def lookup(self, parent: int, name: bytes) -> Entry:
         """What is in the directory."""

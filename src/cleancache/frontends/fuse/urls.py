@@ -58,11 +58,12 @@ class Urls(ReadOnly):
     def __init__(self, fs: Any, base: str, *, names: list[str] | None, one: str | None, kept_s: float, owner: Status):
         self.fs, self.base = fs, base.rstrip("/")
         self._kept_s, self._owner, self._one = kept_s, owner, one
+        self._is_direct = False
         self._listed = _folders(names) if names is not None else None
         self.virtual = Virtual()
         self.reader: Reader
         self._lock = Lock()  # guards what follows
-        self._next = ROOT + 1
+        self._next, self._next_file = ROOT + 1, 0
         root = Item(ROOT, ("", None), "", self._folder(ROOT), None)
         root.lookups = 1
         self._items: dict[int, Item] = {ROOT: root}
@@ -99,6 +100,7 @@ class Urls(ReadOnly):
         elif protocol in ("http", "https"):
             one = unquote(base.partition("?")[0].rstrip("/").rpartition("/")[2]) or "index"
         tree = cls(fs, base, names=names, one=one, kept_s=kept_s, owner=owner)
+        tree._is_direct = options.direct_io
         if one is not None:
             tree._listed = {"": {one: False}}
         return tree
@@ -241,11 +243,11 @@ class Urls(ReadOnly):
         if found is None:
             raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
         with self._lock:
-            self._next_file = number = getattr(self, "_next_file", 0) + 1
+            self._next_file = number = self._next_file + 1
             self._files[number] = Opened(
                 found.name, found.version, found.object, is_cached=found.is_cached, why=found.why
             )
-        return Opening(number, keeps_pages=self._attr_s(found) > 0, is_direct=found.size is None)
+        return Opening(number, keeps_pages=self._attr_s(found) > 0, is_direct=self._is_direct or found.size is None)
 
     def read(self, number: int, size: int, offset: int) -> bytes:
         if self.virtual.knows(number):
@@ -260,7 +262,7 @@ class Urls(ReadOnly):
 
     def opendir(self, caller: Caller, node: int) -> int:
         with self._lock:
-            self._next_file = number = getattr(self, "_next_file", 0) + 1
+            self._next_file = number = self._next_file + 1
         self._lists[number] = self.virtual.listing(node) if self.virtual.knows(node) else self._rows(self._item(node))
         return number
 
