@@ -78,7 +78,7 @@ def stats(say: Say, as_json: bool, form: str, flags: Flags) -> None:
 
 def _by_tier(tier: str, counted: Stats, mounted: list[dict[str, Any]]) -> dict[str, Stats]:
     """The figures of all mounts of this user, added up by the text of their tier; one scrape."""
-    from cleancache.metrics import add
+    from cleancache.tally import added_up
 
     found = {tier: counted} if not mounted else {}
     for each in mounted:
@@ -88,7 +88,7 @@ def _by_tier(tier: str, counted: Stats, mounted: list[dict[str, Any]]) -> dict[s
         known = {field.name for field in fields(Stats)}
         stats = Stats(**{name: value for name, value in told.items() if name in known and name != "verb_seconds"})
         name = str(each["stack"])
-        found[name] = add(found[name], stats) if name in found else stats
+        found[name] = added_up(found[name], stats) if name in found else stats
     return found
 
 

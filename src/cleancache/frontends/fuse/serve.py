@@ -189,9 +189,9 @@ class Mount:
         """What `stats` shows of this mount."""
         from dataclasses import asdict
 
-        from cleancache.metrics import add
+        from cleancache.tally import added_up
 
-        counted = add(pool.backend.stats(), reader.stats())
+        counted = added_up(pool.backend.stats(), reader.stats())
         return {
             "source": public(self.source),
             "directory": self.where,

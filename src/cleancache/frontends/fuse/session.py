@@ -6,8 +6,9 @@ which works by path, cannot keep the laws: it takes an open file's name away bef
 sees nothing there for a moment), fails `fstat` of an unlinked file or litters the source with `.fuse_hidden…`, drops
 the flags of rename, and gives two hard links two page caches (F3).
 
-Threads are ours: two at first, another one whenever all are busy, up to `MOST_THREADS`, so one slow source stops no
-other file; made by Python they keep their thread state between requests, which halves the cost of a small hit.
+Threads are ours. One is at the kernel's queue; only when a request keeps it longer than `SLOW_S` another is sent there,
+up to `MOST_THREADS` in all. So a slow source stops no other file, and small hits do not hop between threads, which
+doubles their price (docs/performance.md, G9). Made by Python, they keep their thread state between requests.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import logging
 import os
 import struct
 import threading
+import time
 from collections.abc import Callable
 from ctypes import c_char_p, c_int, c_uint64, c_void_p
 from typing import Any
@@ -29,7 +31,9 @@ from cleancache.frontends.fuse.locking import Locking
 from cleancache.frontends.fuse.shape import Caller, Change, Entry, Opening, Tree, errno_of
 
 log = logging.getLogger("cleancache.frontends.fuse")
-MOST_THREADS, IDLE_THREADS = 64, 2
+MOST_THREADS = 64
+SLOW_S = 0.002  # a hit takes a twentieth of it; a source that is worth a cache takes longer
+QUIET_S = 0.1
 HANDLE_KILLPRIV, WRITEBACK = 1 << 20, 1 << 16  # fuse_common.h: not wanted, the kernel shall see to both
 
 
@@ -41,8 +45,11 @@ class Session(Locking):
         self._library = library = Library()
         self._lib = library.lib
         self._most_threads = threads
-        self._lock = threading.Lock()  # guards the two counts below
-        self._threads = self._idle = 0
+        self._lock = threading.Lock()  # guards what follows
+        self._threads = self._idle = 0  # all of them; those at the kernel's queue, one at most
+        self._since = time.monotonic()  # when the last request was taken from the queue
+        self._has_ended = False
+        self._wake = threading.Event()  # something is asked: the watch looks on
         self.ended = threading.Event()  # the last thread has left: unmounted, or the connection is gone
         self._callbacks = self._table()
         arguments = [b"cleancache", *(word for option in options for word in (b"-o", os.fsencode(option)))]
@@ -95,8 +102,9 @@ class Session(Locking):
 
     def start(self) -> None:
         """Answer requests from now on."""
-        for _ in range(min(IDLE_THREADS, self._most_threads)):
-            self._spawn()
+        self._spawn()
+        if self._most_threads > 1:
+            threading.Thread(target=self._watch, name="cleancache-watch", daemon=True).start()
 
     def _spawn(self) -> None:
         with self._lock:
@@ -107,32 +115,47 @@ class Session(Locking):
             with self._lock:
                 self._threads -= 1
 
+    def _watch(self) -> None:
+        """Send another thread to the kernel's queue when a request has kept the last one from it for `SLOW_S`."""
+        pause, clock = self.ended.wait, time.monotonic
+        while not pause(SLOW_S):
+            now = clock()
+            with self._lock:
+                is_starving = self._idle == 0 and now - self._since > SLOW_S and self._threads < self._most_threads
+                is_quiet = self._idle > 0 and now - self._since > QUIET_S
+                if is_quiet:
+                    self._wake.clear()
+            if is_starving:
+                self._spawn()
+            elif is_quiet:
+                self._wake.wait()
+
     def _serve(self) -> None:
         room = ctypes.create_string_buffer(128)  # struct fuse_buf, which grew with libfuse
-        lib, session = self._lib, self._session
+        lib, session, clock = self._lib, self._session, time.monotonic
         receive, process, lock = lib.fuse_session_receive_buf, lib.fuse_session_process_buf, self._lock
         while True:
             with lock:
-                self._idle += 1
-                if self._idle > IDLE_THREADS + 1:
-                    self._idle -= 1
+                if self._idle:  # another took over at the queue while this one was busy
                     break
+                self._idle = 1
             size = receive(session, room)
             with lock:
-                self._idle -= 1
-                must_spawn = size > 0 and self._idle == 0 and self._threads < self._most_threads
+                self._idle = 0
+                self._since = clock()
+                if not self._wake.is_set():
+                    self._wake.set()
             if size in (-errno.EINTR, -errno.EAGAIN):
                 continue
             if size <= 0 or lib.fuse_session_exited(session):
+                self._has_ended = True
                 break
-            if must_spawn:
-                self._spawn()
             process(session, room)
         with contextlib.suppress(AttributeError):
             ctypes.CDLL(None).free(c_void_p.from_buffer(room, 16))
         with lock:
             self._threads -= 1
-            is_last = self._threads == 0
+            is_last = self._has_ended and self._threads == 0
         if is_last:
             self.ended.set()
 
