@@ -195,9 +195,7 @@ def reads(report: Report, scale: Scale, ways: dict[str, Path], size: int) -> Non
                         what = f"mount, {name}: {label(piece)} {kind}, {readers} reader{'s' * (readers > 1)}"
                         note = f"{piece / times_median(times[name]) / 1.048576:.0f} MiB/s"
                         if name != NOTHING:
-                            report.add(
-                                compare("G9" if name == "direct" else "", what, times, name, reference, note=note)
-                            )
+                            report.add(compare("", what, times, name, reference, note=note))
                         else:
                             report.add(Row("", what, Spread.of(times[name]), "µs", note=note))
 
