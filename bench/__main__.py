@@ -1,6 +1,6 @@
 """All measurements, one command: what each row means is in `docs/performance.md`.
 
-    python -m bench [--short] [--json] [--strict] [--only store,packing,scale,fsspec] [--write docs/performance.md]
+    python -m bench [--short] [--json] [--strict] [--only store,packing,scale,…] [--write docs/performance.md]
 
 Exit 0, or 1 when `--strict` and a goal is missed by more than 15 % in the median of three runs.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bench.harness import FULL, SHORT, TINY, Report, Scale, as_json, machine, markdown, plain, too_far, versions
 
-PARTS = ("store", "packing", "scale", "fsspec")
+PARTS = ("store", "packing", "scale", "fsspec", "mount")
 MARKS = "<!-- made by python -m bench -->", "<!-- end -->"
 RUNS_WHEN_STRICT = 3
 

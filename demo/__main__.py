@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from demo.files import choose
+from demo.mounted import grep, text
 from demo.report import table
 
 END_S, ROW_S = 10, 180  # deadlines: the server's end, one way of reading
@@ -135,7 +136,9 @@ def run(total_bytes: int, delay_s: float, only: Sequence[str] = ()) -> dict[str,
                         scratch,
                     )
                 )
-    return {"files": len(served), "bytes": size, "delay_s": delay_s, "stack": STACK, "rows": rows}
+            mounted = None if only else grep(base, served, scratch, STACK)
+    found = {"files": len(served), "bytes": size, "delay_s": delay_s, "stack": STACK, "rows": rows}
+    return found if mounted is None else found | {"mount": mounted}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -153,6 +156,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     print(json.dumps(document, indent=2) if chosen.json else table(document))
+    if not chosen.json and "mount" in document:
+        print(f"\n{text(document['mount'])}")
     broken = [fault for row in document["rows"] if row["way"] == "cleancache" for fault in faults(row)]
     for fault in broken:
         print(f"demo: {fault}", file=sys.stderr)

@@ -22,7 +22,7 @@ ROWS = (
     "backends",  # 3 places
     "config slot registry pool",  # 4 binding: never imports backends
     "source reader",  # 5 reading
-    "frontends metrics cli testing",  # 6 surfaces
+    "metrics frontends cli testing",  # 6 surfaces
 )
 ENGINES, BINDING, SURFACES = 2, 4, 6
 PLACE = {

@@ -32,9 +32,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from click.shell_completion import shell_complete
 
         return shell_complete(app, {}, NAME, COMPLETE, instruction)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if is_of_mount(given):
+        from cleancache.frontends import mount
+
+        return mount.main(given)
     say = Say()
     try:
-        code = _run(list(sys.argv[1:] if arguments is None else arguments), say)
+        code = _run(given, say)
         sys.stdout.flush()
     except KeyboardInterrupt:
         say.problem("interrupted")
@@ -42,6 +47,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # at the last flush
         return _give_up_stdout()
     return code
+
+
+def is_of_mount(words: Sequence[str]) -> bool:
+    """Say whether this is how mount(8) calls for `-t fuse.cleancache`: `cleancache SRC DIR -o …`, without a command.
+
+    >>> is_of_mount(["s3://b/x", "/mnt", "-o", "rw,dev"]), is_of_mount(["mount", "s3://b/x", "/mnt"])
+    (True, False)
+    """
+    return len(words) >= 4 and words[0] not in app.commands and not words[0].startswith("-") and words[2] == "-o"
 
 
 def _run(arguments: list[str], say: Say) -> int:

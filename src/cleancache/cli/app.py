@@ -12,6 +12,7 @@ from cleancache import __version__
 from cleancache.cli.bench import bench
 from cleancache.cli.flush import flush
 from cleancache.cli.look import check, config, stats
+from cleancache.cli.mounting import mount, setup, umount
 from cleancache.cli.options import Commands, common
 from cleancache.cli.read import cat, warm
 from cleancache.cli.say import Say
@@ -24,7 +25,7 @@ SHELLS = ("bash", "zsh", "fish")
 def versions() -> str:
     """Ours, and of what matters when somebody reports a fault; nothing is imported for it."""
     parts = [f"python {sys.version.split()[0]}"]
-    for name in ("fsspec", "lz4", "xxhash"):
+    for name in ("fsspec", "lz4", "xxhash", "mfusepy"):
         try:
             parts.append(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:
@@ -66,5 +67,5 @@ def completion(say: Say, shell: str) -> None:
     say.out(kind(app, {}, NAME, COMPLETE).source())
 
 
-for _command in (cat, warm, stats, check, flush, config, bench):
+for _command in (cat, warm, stats, check, flush, config, bench, mount, umount, setup):
     app.add_command(_command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 
 import click
@@ -9,21 +10,26 @@ import click
 from cleancache.cli.access import Access
 from cleancache.cli.options import Flags, common, reading
 from cleancache.cli.say import Say, hide
+from cleancache.frontends.control import ask_all
 from cleancache.handle import Scope, pool_text, shared_pool
 
 IN_PROCESS = frozenset({"zcache"})  # kinds whose pages nobody outside the process can reach
 
 
 @click.command()
-@click.argument("target", metavar="URL|POOL")
+@click.argument("target", metavar="URL|DIR|POOL")
 @reading
 @common
 @click.pass_obj
 def flush(say: Say, target: str, flags: Flags) -> None:
-    """Forget one object, or all of a shared pool, in every tier of the stack that other processes share."""
+    """Forget a mount, one object, or all of a shared pool, in every tier of the stack that other processes share."""
     from cleancache import config
     from cleancache.spec import parse_stack, printable_text
 
+    if answers := [each for each in ask_all(verb="flush", directory=os.path.abspath(target)) if "flushed" in each]:
+        for each in answers:
+            say.note(f"flushed the mount {target}, {each['pages']} pages")
+        return
     is_pool = _is_uuid(target)
     settings = config.resolve(None if is_pool else target, **flags.settings())
     stack = parse_stack(settings.stack)

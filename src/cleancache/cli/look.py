@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
+from typing import Any
 
 import click
 
 from cleancache import __version__
+from cleancache.backend import Stats
 from cleancache.cli.access import Access
 from cleancache.cli.findings import Finding, findings
 from cleancache.cli.options import Commands, Flags, common, reading
 from cleancache.cli.say import Say, hide
+from cleancache.frontends.control import ask_all
 from cleancache.spec import parse_stack, printable_text, size_text, with_limit
 
 WHERE_COUNTERS_ARE = (
@@ -35,11 +38,12 @@ def stats(say: Say, as_json: bool, form: str, flags: Flags) -> None:
     with Access(flags) as access:
         access.pool(settings)
         counted = access.held()
+    mounted = ask_all(verb="stats")
     tier = printable_text(with_limit(parse_stack(settings.stack), settings.limit))
     if form == "prometheus":
         from cleancache import metrics
 
-        click.echo(metrics.text({tier: counted}), nl=False)
+        click.echo(metrics.text(_by_tier(tier, counted, mounted)), nl=False)
         say.note(WHERE_COUNTERS_ARE)
         return
     known = registry.default.known()
@@ -52,6 +56,7 @@ def stats(say: Say, as_json: bool, form: str, flags: Flags) -> None:
                 "memory_allowed_bytes": memory_allowed(),
                 "memory_available_bytes": facts.available_bytes,
                 "stall_percent": facts.stall_percent,
+                "mounts": mounted,
                 "tiers": {tier: {name: value for name, value in asdict(counted).items() if value is not None}},
             }
         )
@@ -66,8 +71,36 @@ def stats(say: Say, as_json: bool, form: str, flags: Flags) -> None:
         ("memory", f"{size_text(memory_allowed())} allowed, {size_text(facts.available_bytes or 0)} available now"),
         ("pressure", stalled),
         ("counters", WHERE_COUNTERS_ARE),
+        *(("mount", _mount_text(each)) for each in mounted),
     ]
     say.table(rows)
+
+
+def _by_tier(tier: str, counted: Stats, mounted: list[dict[str, Any]]) -> dict[str, Stats]:
+    """The figures of all mounts of this user, added up by the text of their tier; one scrape."""
+    from cleancache.tally import added_up
+
+    found = {tier: counted} if not mounted else {}
+    for each in mounted:
+        told: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in each["stats"].items()
+        }
+        known = {field.name for field in fields(Stats)}
+        stats = Stats(**{name: value for name, value in told.items() if name in known and name != "verb_seconds"})
+        name = str(each["stack"])
+        found[name] = added_up(found[name], stats) if name in found else stats
+    return found
+
+
+def _mount_text(each: dict[str, Any]) -> str:
+    """One line about one mount."""
+    counted = each["stats"]
+    held, limit = sum((counted.get("used_bytes") or {}).values()), counted.get("limit_bytes")
+    room = f"{size_text(held)} of {size_text(limit)}" if limit else "no cache"
+    read = counted.get("read_bytes") or {}
+    given = sum(read.values())
+    share = f", {100 * read.get('cache', 0) / given:.0f} % of {size_text(given)} from the cache" if given else ""
+    return f"{each['source']} on {each['directory']} ({each['stack']}, pid {each['pid']}): {room}{share}"
 
 
 @click.command()

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from cleancache.backend import MAX_PAGE_BYTES, Buffer, Stats
 from cleancache.errors import Changed, SpecError
-from cleancache.handle import Handle
+from cleancache.handle import Handle, object_digest
 from cleancache.reader.counts import Counts
 from cleancache.reader.direct import Direct
 from cleancache.reader.gather import FILL_DEADLINE_S, REQUEST_BYTES, Gather
@@ -339,6 +339,15 @@ class Reader:
     def writing(self, name: str) -> AbstractContextManager[None]:
         """While this lasts no page of *name* is put; flushes it before and after (F8)."""
         return self._openings.writing(name)
+
+    def object_of(self, place: str, token: bytes) -> bytes:
+        """The object that pages of this version go to; a front end with hooks of its own flushes it."""
+        return object_digest(self.source.identity, place, token, self.page_size)
+
+    def resident_pages(self, opened: Opened) -> int:
+        """How many pages of the open file the pool would give now; asks for each, so it counts as gets."""
+        pages = -(-opened.known_size // self.page_size)
+        return sum(self.pool.get(Handle(self.pool.id, opened.object, page)) is not None for page in range(pages))
 
     def stats(self) -> Stats:
         """What was read and what it took; exact when no call is under way."""
