@@ -140,9 +140,9 @@ def test_holes_are_found_as_in_the_source(source: Path, where: Path) -> None:
 def test_the_caller_owns_what_it_makes_and_may_do_no_more_than_outside(source: Path, where: Path) -> None:
     nobody = 65534
     for above in source.parents:  # pytest's directories are its user's alone
-        if above.stat().st_mode & 0o005 == 0o005:
-            break
-        above.chmod(0o755)
+        mode = above.stat().st_mode & 0o7777
+        if mode & 0o005 != 0o005:
+            above.chmod(mode | 0o055)
     source.chmod(0o1777)
     (source / "secret").write_text("secret")
     (source / "secret").chmod(0o600)
