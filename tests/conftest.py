@@ -13,6 +13,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import signal
 import threading
 import time
 from collections.abc import Generator, Iterator
@@ -37,6 +38,10 @@ GRACE_S = 10.0  # how long a closing thread or transport may still be seen after
 def stretched(seconds: float) -> float:
     """What *seconds* of a machine with nothing else to do may take here: the suite alone keeps every processor busy."""
     return seconds * max(2.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background by a shell: children would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def cannot(reason: str) -> NoReturn:
